@@ -91,11 +91,11 @@ impl Server {
         *pool.config_mut() = loop_config(&config, count);
         // The order matters: the number of a listener identifies it.
         let mut listen = |address: SocketAddr, socket: Option<TcpListener>| {
-            let listens = match socket {
+            let bound = match socket {
                 Some(socket) => pool.adopt_listener(socket, Listen::on(address)),
                 None => pool.listen(address),
             };
-            listens.map(|listens| listens.inet().unwrap_or(address))
+            bound.map(|bound| bound.address.inet().unwrap_or(address))
         };
         let front = listen(config.front.listen, sockets.front)?;
         let admin = listen(config.admin.listen, sockets.admin)?;

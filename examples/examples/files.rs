@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = Directory::new(root, &Workers::new(4, 1_000))?.precompressed();
     let site = Site::new(()).directory("/{path...}", files);
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), site))?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     Ok(event_loop.run()?)
 }

@@ -21,7 +21,7 @@ impl Handler for Hello {
 fn main() -> sealed::Result<()> {
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), Hello))?;
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     event_loop.run()
 }

@@ -411,7 +411,7 @@ fn main() -> sealed::Result<()> {
     let config = Config { input_bytes_max: COMMAND_BYTES_MAX, ..Config::default() };
     let mut event_loop = EventLoop::new(config, Store::default())?;
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     event_loop.run()
 }

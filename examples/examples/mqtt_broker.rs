@@ -278,7 +278,7 @@ fn main() -> sealed::Result<()> {
     // A packet waits in the input until it is complete.
     let config = Config { input_bytes_max: 300 * 1024, ..Config::default() };
     let mut event_loop = EventLoop::new(config, Broker::default())?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     event_loop.run()
 }

@@ -61,7 +61,7 @@ fn main() -> sealed::Result<()> {
     let workers = Workers::new(2, 1_000);
     let mut event_loop = EventLoop::new(Config::default(), Primes { workers })?;
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     event_loop.run()
 }

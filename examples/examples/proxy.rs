@@ -88,7 +88,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let resolver = Resolver::new(&Workers::new(4, 1_000), ResolverConfig::default());
     let target = Connect::by_name(&resolver, host, port.parse()?);
     let mut event_loop = EventLoop::new(Config::default(), Proxy { target })?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     Ok(event_loop.run()?)
 }

@@ -185,7 +185,7 @@ fn main() -> sealed::Result<()> {
     let command: Vec<String> = arguments.collect();
     let command = if command.is_empty() { vec!["cat".to_owned()] } else { command };
     let mut event_loop = EventLoop::new(Config::default(), Runner::new(command))?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     event_loop.run()
 }
@@ -204,7 +204,7 @@ mod tests {
     fn start(script: &str) -> (EventLoop<Runner>, TcpStream) {
         let command = ["sh", "-c", script].map(str::to_owned).to_vec();
         let mut event_loop = EventLoop::new(Config::default(), Runner::new(command)).expect("a loop");
-        let address = event_loop.listen("127.0.0.1:0").expect("a port");
+        let address = event_loop.listen("127.0.0.1:0").expect("a port").address;
         let client = TcpStream::connect(address.to_string()).expect("it listens");
         client.set_read_timeout(Some(Duration::from_secs(60))).expect("it can be set");
         (event_loop, client)

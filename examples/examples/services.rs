@@ -129,12 +129,12 @@ fn assemble(event_loop: &mut EventLoop<Counter>, addresses: [Address; 3], to: Ad
     let (config, counter) = (Config::default(), event_loop.mailbox());
     let proxy = Proxy { to, upstream: None, counter: counter.clone(), waiting: HashMap::new() };
     let cx = event_loop.add_service(config.clone(), Server::new(Settings::default(), proxy))?;
-    let listener = cx.listen(proxy_at.clone())?;
+    let listener = cx.listen(proxy_at.clone())?.listener;
     let proxy_at = cx.listen_addr(listener).unwrap_or(proxy_at);
     let cx = event_loop.add_service(config, Server::new(Settings::default(), admin(counter)))?;
-    let listener = cx.listen(admin_at.clone())?;
+    let listener = cx.listen(admin_at.clone())?.listener;
     let admin_at = cx.listen_addr(listener).unwrap_or(admin_at);
-    Ok([proxy_at, admin_at, event_loop.listen(counter_at)?])
+    Ok([proxy_at, admin_at, event_loop.listen(counter_at)?.address])
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

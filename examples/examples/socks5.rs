@@ -185,7 +185,7 @@ impl Service for Socks {
         match cx.state(id) {
             // The other direction may continue for a long time.
             Some(Side { step: Step::Tunnel | Step::Target, other, .. }) => cx.half_close(*other),
-            _ => cx.close_ended(id),
+            _ => cx.close(id),
         }
     }
 
@@ -231,7 +231,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let resolver = Resolver::new(&Workers::new(16, 1_000), ResolverConfig { allow, ..ResolverConfig::default() });
     let socks = Socks { resolver, login, rates: Rates { read: rate, write: rate } };
     let mut event_loop = EventLoop::new(Config::default(), socks)?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     Ok(event_loop.run()?)
 }

@@ -129,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7777".to_owned());
     let acceptor = certificate(arguments.next().zip(arguments.next()))?;
     let mut event_loop = EventLoop::new(Config::default(), Mail { acceptor })?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     Ok(event_loop.run()?)
 }
@@ -144,7 +144,7 @@ mod tests {
     fn mail_is_refused_before_tls_and_nothing_is_injected_into_it() -> Result<(), Box<dyn Error>> {
         let sim = Simulation::new(1);
         let mut event_loop = sim.event_loop(Config::default(), Mail { acceptor: certificate(None)? })?;
-        let address = event_loop.listen("10.0.0.1:25")?;
+        let address = event_loop.listen("10.0.0.1:25")?.address;
         sim.start(event_loop);
         let mut peer = sim.connect(&address);
         peer.expect("220 mail.test ready\r\n");

@@ -47,7 +47,7 @@ struct Metrics {
 impl Metrics {
     /// Listens for connections and datagrams on the same address and port, and returns both.
     fn open(event_loop: &mut EventLoop<Self>, at: &str) -> Result<Address> {
-        let address = event_loop.listen(at)?;
+        let address = event_loop.listen(at)?.address;
         event_loop.parts().1.bind_datagram(&address)?;
         Ok(address)
     }

@@ -78,7 +78,7 @@ fn main() -> sealed::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7777".to_owned());
     let config = Config { connections_max: u16::MAX.into(), ..Config::default() };
     let mut event_loop = EventLoop::new(config, Game::default())?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     event_loop.run()
 }
@@ -93,7 +93,7 @@ mod tests {
 
     fn start(sim: &Simulation) -> (LoopId, Address) {
         let mut event_loop = sim.event_loop(Config::default(), Game::default()).expect("a loop");
-        let address = event_loop.listen("10.0.0.1:7777").expect("it is free");
+        let address = event_loop.listen("10.0.0.1:7777").expect("it is free").address;
         (sim.start(event_loop), address)
     }
 

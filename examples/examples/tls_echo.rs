@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (certificate, key) = read(files.as_ref())?;
     let acceptor = Acceptor::from_pem(&certificate, &key)?;
     let mut event_loop = EventLoop::new(Config::default(), Echo { acceptor: acceptor.clone(), files })?;
-    println!("listening on {}", event_loop.listen(Listen::on(address).tls(acceptor))?);
+    println!("listening on {}", event_loop.listen(Listen::on(address).tls(acceptor))?.address);
     event_loop.deliver_signals(&[HANG_UP])?;
     event_loop.stop_on_signals()?;
     Ok(event_loop.run()?)

@@ -68,7 +68,7 @@ fn main() -> sealed::Result<()> {
     let mut arguments = std::env::args().skip(1);
     for default in ["127.0.0.1:7777", "127.0.0.1:0"] {
         let address = arguments.next().unwrap_or_else(|| default.to_owned());
-        println!("listening on {}", event_loop.listen(address)?);
+        println!("listening on {}", event_loop.listen(address)?.address);
     }
     event_loop.stop_on_signals()?;
     event_loop.run()

@@ -40,7 +40,7 @@ impl Service for Counter {
 fn main() -> sealed::Result<()> {
     let mut event_loop = EventLoop::new(Config::default(), Counter::default())?;
     let address = std::env::args().nth(1).unwrap_or_else(|| "unix:/tmp/counter.sock".to_owned());
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     event_loop.run()
 }

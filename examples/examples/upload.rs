@@ -176,7 +176,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let uploads = Uploads { workers: Workers::new(4, 1_000), folder };
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), uploads))?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     Ok(event_loop.run()?)
 }

@@ -33,7 +33,7 @@ fn main() -> sealed::Result<()> {
         },
     );
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), site))?;
-    println!("listening on {}", event_loop.listen(address)?);
+    println!("listening on {}", event_loop.listen(address)?.address);
     event_loop.stop_on_signals()?;
     event_loop.run()
 }

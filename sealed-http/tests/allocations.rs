@@ -76,7 +76,7 @@ impl Handler for Hello {
 #[test]
 fn an_exchange_allocates_only_the_fields_of_its_response() {
     let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), Hello)).expect("a loop");
-    let address = event_loop.listen("127.0.0.1:0").expect("an address").inet().expect("one of TCP");
+    let address = event_loop.listen("127.0.0.1:0").expect("an address").address.inet().expect("one of TCP");
     let mut client = TcpStream::connect(address).expect("connected");
     client.set_nonblocking(true).expect("a setting");
     let mut exchange = || {

@@ -319,7 +319,7 @@ fn bodies_that_break_off_or_are_malformed_never_end() {
     peer.finish();
     peer.expect_end();
     site.sim.settle();
-    assert_eq!(notes(&site), ["intake /stream", "closed Closed"]);
+    assert_eq!(notes(&site), ["intake /stream", "closed Ended"]);
     let mut peer = site.connect();
     peer.send(post("/stream", "Transfer-Encoding: chunked\r\n", "3\r\none\r\nnonsense\r\n"));
     ends_with_status(&mut peer, 400);
@@ -390,7 +390,7 @@ fn a_connection_is_handed_over_with_the_bytes_behind_the_request() {
     peer.finish();
     assert_eq!(peer.expect_end(), b"");
     site.sim.settle();
-    assert_eq!(notes(&site), ["request /switch 0", "closed Closed"]);
+    assert_eq!(notes(&site), ["request /switch 0", "closed Ended"]);
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn requests_over_tls_are_answered_only_by_the_intended_server() {
     let acceptor = Acceptor::from_pem(certificate.as_bytes(), key.as_bytes()).expect("it is good");
     let connector = Connector::trusting_pem(certificate.as_bytes()).expect("it is good");
     let mut server = sim.event_loop(Config::default(), Server::new(Settings::default(), Echo)).expect("a loop");
-    let address = server.listen(Listen::on("10.0.0.1:443").tls(acceptor)).expect("it is free");
+    let address = server.listen(Listen::on("10.0.0.1:443").tls(acceptor)).expect("it is free").address;
     sim.start(server);
     let mut asker =
         sim.event_loop(Config::default(), Server::new(Settings::default(), Asker::default())).expect("a loop");
@@ -83,7 +83,7 @@ fn in_a_storm_every_request_has_one_outcome_and_only_its_own_answer() {
         let sim = Simulation::new(seed);
         let mut random = Random::new(seed);
         let mut server = sim.event_loop(Config::default(), Server::new(Settings::default(), Echo)).expect("a loop");
-        let address = server.listen("10.0.0.1:80").expect("it is free");
+        let address = server.listen("10.0.0.1:80").expect("it is free").address;
         sim.start(server);
         let asker = Server::new(Settings::default(), Asker::default());
         let id = sim.start(sim.event_loop(Config::default(), asker).expect("a loop"));

@@ -112,7 +112,7 @@ impl Stage {
     fn new() -> Self {
         let server = Server::new(Settings::default(), Both::default());
         let mut event_loop = EventLoop::new(Config::default(), server).expect("a loop");
-        let app = event_loop.listen("127.0.0.1:0").expect("a port");
+        let app = event_loop.listen("127.0.0.1:0").expect("a port").address;
         let nginx = Nginx::start(&app);
         let (server, cx) = event_loop.parts();
         let upstream = server.parts(cx).1.add_upstream(Upstream::to(nginx.address));

@@ -222,7 +222,7 @@ fn a_panic_in_a_page_costs_only_its_connection_if_the_site_survives_panics() {
         let sim = sealed::sim::Simulation::new(1);
         let server = Server::new(Settings::default(), site);
         let mut event_loop = sim.event_loop(Config::default(), server).expect("a loop");
-        let address = event_loop.listen("10.0.0.1:80").expect("it is free");
+        let address = event_loop.listen("10.0.0.1:80").expect("it is free").address;
         let mut client = sim.connect(&address);
         client.send(request("GET", "/x", "", ""));
         let turns = std::iter::repeat_with(|| {

@@ -71,7 +71,7 @@ impl Running {
         let cut_off = Arc::default();
         let echo = Echo { cut_off: Arc::clone(&cut_off) };
         let mut event_loop = EventLoop::new(Config::default(), Server::new(settings, echo)).expect("a loop");
-        let address = event_loop.listen("127.0.0.1:0").expect("a port").inet().expect("one of TCP");
+        let address = event_loop.listen("127.0.0.1:0").expect("a port").address.inet().expect("one of TCP");
         let stopper = event_loop.stopper();
         let thread = Some(thread::spawn(move || event_loop.run().expect("a good end")));
         Self { address, cut_off, stopper, thread }

@@ -28,7 +28,7 @@ fn drive(script: &str) -> String {
     let config = Config { output_bytes_max: 1 << 26, ..Config::default() };
     let server = Server::new(Settings::default(), Echo::new(limits));
     let mut event_loop = EventLoop::new(config, server).expect("a loop");
-    let address = event_loop.listen("127.0.0.1:0").expect("a port").to_string();
+    let address = event_loop.listen("127.0.0.1:0").expect("a port").address.to_string();
     let stopper = event_loop.stopper();
     let running = thread::spawn(move || event_loop.run().expect("a good end"));
     let (host, port) = address.rsplit_once(':').expect("a port");

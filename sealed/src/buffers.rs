@@ -96,6 +96,62 @@ impl Buffers {
     }
 }
 
+/// Buffers that no connection uses, kept for reuse.
+#[derive(Debug)]
+pub(crate) struct Spares {
+    #[allow(clippy::vec_box)] // the boxes themselves move between here and the slots
+    held: Vec<Box<Buffers>>,
+    /// Maximum number of buffers to keep.
+    count_max: usize,
+    /// Maximum capacity to keep in each.
+    bytes_max: usize,
+}
+
+impl Spares {
+    pub(crate) fn new(count_max: usize, bytes_max: usize) -> Self {
+        Self { held: Vec::new(), count_max, bytes_max }
+    }
+
+    #[allow(clippy::unnecessary_box_returns)] // the box is what is kept
+    pub(crate) fn take(&mut self) -> Box<Buffers> {
+        self.held.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn put(&mut self, mut buffers: Box<Buffers>) {
+        if self.held.len() < self.count_max {
+            buffers.reset(self.bytes_max);
+            self.held.push(buffers);
+        }
+    }
+
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.held.truncate(count);
+    }
+
+    /// Returns the bytes of memory that the buffers occupy.
+    pub(crate) fn bytes(&self) -> usize {
+        self.held.iter().map(|buffers| buffers.held_bytes()).sum()
+    }
+}
+
+/// The buffers that a loop reads into. Its services take turns with them.
+#[derive(Debug, Default)]
+pub(crate) struct ReadBuffers {
+    pub(crate) fresh: Vec<u8>,
+    /// Decrypted bytes of `fresh`.
+    pub(crate) plain: Vec<u8>,
+}
+
+impl ReadBuffers {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { fresh: vec![0; bytes.max(1)], plain: Vec::new() }
+    }
+
+    pub(crate) fn swap(&mut self) {
+        std::mem::swap(&mut self.fresh, &mut self.plain);
+    }
+}
+
 /// Input that the service has left untaken.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {

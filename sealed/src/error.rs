@@ -83,12 +83,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The service closed the connection, and the system has taken all queued output.
+    /// The service closed the connection before the peer had ended, and the system has taken all
+    /// queued output.
     Closed,
     /// The service aborted the connection.
     Aborted,
-    /// The peer sent its last byte, the service let the connection end, and the system has taken
-    /// all queued output.
+    /// The peer sent its last byte, the service closed the connection after that, and the system
+    /// has taken all queued output.
     Ended,
     /// The connection failed: the peer reset it, became unreachable, or timed out in the kernel.
     Failed(io::ErrorKind),

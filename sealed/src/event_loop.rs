@@ -15,9 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, mem};
 
-use self::hosted::ReadBuffers;
 pub(crate) use self::hosted::{Hosted, Tenant};
-use crate::address::Address;
+use crate::buffers::ReadBuffers;
 use crate::config::Config;
 use crate::context::{Base, Context};
 use crate::error::{Error, Result};
@@ -25,7 +24,7 @@ use crate::mailbox::{Inlet, Mailbox};
 use crate::net::{Network, Poller, Readiness};
 use crate::service::Service;
 use crate::signal::Signals;
-use crate::socket::Listen;
+use crate::socket::{Bound, Listen};
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
 use crate::token::Source;
@@ -104,18 +103,14 @@ impl<S: Service> EventLoop<S> {
         }
     }
 
-    /// Listens on an address, as [`Context::listen`] does, and returns the address. With port 0 the
-    /// system chooses a port, which the returned address contains.
+    /// Listens on an address for the first service, as [`Context::listen`] does. With port 0 the
+    /// system chooses a port.
     ///
     /// # Errors
     ///
     /// Returns [`Error::Listen`] if the address cannot be resolved, bound or listened on.
-    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Address> {
-        let listen = listen.into();
-        let name = listen.at.name.clone();
-        let cx = &mut self.first.cx;
-        let listener = cx.listen(listen)?;
-        cx.listeners[listener.index()].local_addr().map_err(|source| Error::Listen { address: name, source })
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Bound> {
+        self.first.cx.listen(listen)
     }
 
     /// Adds a service to the loop, and returns the context of that service, to listen, to connect,

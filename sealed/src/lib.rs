@@ -98,6 +98,7 @@ mod address;
 mod buffers;
 mod caught;
 mod config;
+mod connections;
 mod context;
 mod datagram;
 mod dial;
@@ -148,7 +149,7 @@ pub use rate::{GroupId, Rate, Rates};
 pub use resolver::{Resolver, ResolverConfig};
 pub use service::{Panic, Service};
 pub use slot::slot_bytes;
-pub use socket::{Connect, Listen, ListeningSocket, Socket, SocketOptions};
+pub use socket::{Bound, Connect, Listen, ListeningSocket, Socket, SocketOptions};
 pub use source::Ready;
 #[cfg(unix)]
 pub use source::{Interest, Source};

@@ -17,7 +17,7 @@ use crate::mailbox::{Handed, Inlet, Mail, Mailbox, PostError};
 use crate::net::{Clock, Listener, Network, Poller, Stream, Waker};
 use crate::service::Service;
 use crate::signal::Signals;
-use crate::socket::{Listen, ListeningSocket};
+use crate::socket::{Bound, Listen, ListeningSocket};
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
 
@@ -158,26 +158,25 @@ impl<M: Send + 'static> Pool<M> {
         self.pinned = pinned;
     }
 
-    /// Listens on an address with every loop, and returns the address. With port 0 the system
-    /// chooses a port.
+    /// Listens on an address with every loop. With port 0 the system chooses a port.
     ///
     /// # Errors
     ///
     /// Returns [`Error::Listen`] if the address cannot be resolved, bound or listened on.
-    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Address> {
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Bound> {
         let listen = listen.into();
         let bound = listen.at.clone().find(|address| self.bind(address, &listen));
         bound.map_err(|source| Error::Listen { address: listen.at.name, source })
     }
 
-    /// Listens on a socket that is already listening, such as one passed by socket activation, and
-    /// returns its address. The first loop accepts for all loops. `how` holds the settings of the
-    /// connections; its address serves only as the name of the socket in errors.
+    /// Listens on a socket that is already listening, such as one passed by socket activation. The
+    /// first loop accepts for all loops. `how` holds the settings of the connections; its address
+    /// serves only as the name of the socket in errors.
     ///
     /// # Errors
     ///
     /// Returns [`Error::Listen`] if the socket cannot be taken over.
-    pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<Address> {
+    pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<Bound> {
         let socket = socket.into();
         let options = how.socket.clone().unwrap_or_else(|| self.config.socket.clone());
         let adopted =
@@ -190,11 +189,10 @@ impl<M: Send + 'static> Pool<M> {
         for seat in &mut self.seats {
             seat.listeners.push(listener.take());
         }
-        self.listens.push(Listens { listen: how, spread: Spread::LeastLoaded, address: address.clone() });
-        Ok(address)
+        Ok(self.record(Listens { listen: how, spread: Spread::LeastLoaded, address }))
     }
 
-    fn bind(&mut self, mut address: Address, listen: &Listen) -> io::Result<Address> {
+    fn bind(&mut self, mut address: Address, listen: &Listen) -> io::Result<Bound> {
         let (mut spread, mut reuse_port) = (self.spread, listen.reuse_port);
         match address {
             Address::Inet(asked_for) if self.seats.len() > 1 && spread == Spread::SharedPort => {
@@ -219,8 +217,13 @@ impl<M: Send + 'static> Pool<M> {
         for (seat, listener) in self.seats.iter_mut().zip(bound) {
             seat.listeners.push(listener);
         }
-        self.listens.push(Listens { listen: listen.clone(), spread, address: address.clone() });
-        Ok(address)
+        Ok(self.record(Listens { listen: listen.clone(), spread, address }))
+    }
+
+    fn record(&mut self, held: Listens) -> Bound {
+        let bound = Bound { listener: ListenerId(self.listens.len() as u32), address: held.address.clone() };
+        self.listens.push(held);
+        bound
     }
 
     /// Returns the listeners of the pool and their addresses, in the order in which they were

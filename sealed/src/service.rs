@@ -66,7 +66,7 @@ pub trait Service: Sized + 'static {
 
     /// Handles the end of the peer's output: the peer sends no more bytes but may still read. Once
     /// this side has ended too ([`Context::half_close`]), the connection is closed. By default,
-    /// closes the connection after its queued output has been sent ([`Context::close_ended`]).
+    /// [closes](Context::close) the connection after its queued output has been sent.
     ///
     /// Input that [`received`](Service::received) left untaken is still there: the end follows the
     /// last received byte, not the last taken one. A service that still needs this input, such as a
@@ -75,7 +75,7 @@ pub trait Service: Sized + 'static {
     /// number of untaken bytes. While a connection is [paused](Context::pause), the loop reports
     /// neither input nor its end.
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
-        cx.close_ended(id);
+        cx.close(id);
     }
 
     /// Handles a drained output queue: the kernel has taken the queued output of the connection

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use crate::address::{Address, Named, ToAddresses};
+use crate::id::ListenerId;
 use crate::resolver::Resolver;
 use crate::tls;
 
@@ -107,6 +108,17 @@ impl Listen {
         self.socket = Some(options);
         self
     }
+}
+
+/// A listener that has been added, and the address on which it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bound {
+    /// The listener, as in [`Service::accepted`](crate::Service::accepted). In a pool it has the
+    /// same id on every loop.
+    pub listener: ListenerId,
+    /// The address, with the port that the system has chosen if port 0 was asked for.
+    pub address: Address,
 }
 
 impl<A: ToAddresses> From<A> for Listen {

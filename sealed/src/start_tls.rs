@@ -6,6 +6,7 @@ use crate::service::Service;
 use crate::slot::Flags;
 use crate::tls::{Acceptor, Connector, Error, ServerName, Session};
 
+/// TLS on a connection that already exists.
 impl<S: Service> Context<S> {
     /// Starts TLS on an open connection, with this side as the server, as after the command
     /// `STARTTLS` of SMTP.
@@ -49,7 +50,9 @@ impl<S: Service> Context<S> {
         id: ConnectionId,
         session: impl FnOnce(TimerId) -> Result<Session, rustls::Error>,
     ) -> Result<(), Error> {
-        let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_open()) else { return Err(Error::NotPossible) };
+        let Some(slot) = self.connections.find_mut(id).filter(|slot| slot.is_open()) else {
+            return Err(Error::NotPossible);
+        };
         let has_tls = slot.extras().is_some_and(|extras| extras.tls.is_some());
         if has_tls || slot.is(Flags::CONNECTING | Flags::SHUT | Flags::ENDED) {
             return Err(Error::NotPossible);
@@ -63,10 +66,10 @@ impl<S: Service> Context<S> {
             }
         };
         session.is_late = true;
-        if self.extras(id).is_none() {
+        if self.connections.extras(id).is_none() {
             return Err(Error::NotPossible);
         }
-        if let Some(buffers) = self.slots.find_mut(id).and_then(|slot| slot.buffers.as_mut()) {
+        if let Some(buffers) = self.connections.find_mut(id).and_then(|slot| slot.buffers.as_mut()) {
             if !fault!("plain-output-encrypted") {
                 session.ahead = std::mem::take(&mut buffers.outbox);
                 // The next flush reports these bytes, which the kernel already has.
@@ -76,8 +79,8 @@ impl<S: Service> Context<S> {
             extras.left_to_tls = !fault!("plain-input-shown");
             extras.tls = Some(session);
         }
-        self.will_flush(id.slot);
-        self.will_read(id.slot);
+        self.connections.will_flush(id.slot);
+        self.connections.will_read(id.slot);
         Ok(())
     }
 }

@@ -374,32 +374,33 @@ impl Connect {
     }
 }
 
+/// TLS of a connection.
 impl<S: Service> Context<S> {
     /// Returns the negotiated TLS parameters; `None` before the handshake is done, and for a
     /// connection without TLS.
     pub fn tls(&self, id: ConnectionId) -> Option<Agreed> {
-        let extras = self.slots.find(id)?.buffers.as_ref()?.extras.as_ref()?;
+        let extras = self.connections.find(id)?.buffers.as_ref()?.extras.as_ref()?;
         extras.tls.as_ref()?.agreed()
     }
 
     /// Starts TLS on a connection.
     pub(crate) fn begin_tls(&mut self, id: ConnectionId, session: Session) {
-        if let Some(extras) = self.extras(id) {
+        if let Some(extras) = self.connections.extras(id) {
             extras.tls = Some(session);
-            self.will_flush(id.slot);
+            self.connections.will_flush(id.slot);
         }
     }
 
     /// Decrypts the first `count` bytes of the loop's buffer into its second buffer.
     pub(crate) fn decipher(&mut self, index: u32, count: usize, ended: bool) -> Deciphered {
-        self.plain_buffer.clear();
-        let slot = &mut self.slots.0[index as usize];
+        self.buffers.plain.clear();
+        let slot = &mut self.connections[index];
         let is_closing = !slot.is_open();
         let Some(buffers) = &mut slot.buffers else { return Deciphered::default() };
         let Some(tls) = buffers.extras.as_mut().and_then(|extras| extras.tls.as_mut()) else {
             return Deciphered::default();
         };
-        let mut failure = tls.feed(&self.read_buffer[..count], &mut self.plain_buffer).err();
+        let mut failure = tls.feed(&self.buffers.fresh[..count], &mut self.buffers.plain).err();
         if failure.is_some() {
             // Send the peer an alert with the error, if its socket takes it. In the middle of plain
             // output the peer would take it for a part of that.
@@ -428,10 +429,10 @@ impl<S: Service> Context<S> {
             }
             // Output that was written before can be sent now.
             if !fault!("written-before-handshake-left") {
-                self.will_flush(index);
+                self.connections.will_flush(index);
             }
         } else if tls.connection.wants_write() {
-            self.will_flush(index);
+            self.connections.will_flush(index);
         }
         if let Some(error) = failure {
             if !is_closing {
@@ -439,19 +440,19 @@ impl<S: Service> Context<S> {
             }
             return Deciphered::default();
         }
-        Deciphered { count: self.plain_buffer.len(), news }
+        Deciphered { count: self.buffers.plain.len(), news }
     }
 
     fn fail_tls(&mut self, index: u32, kind: io::ErrorKind) {
-        let tls = self.slots.0[index as usize].extras().and_then(|extras| extras.tls.as_ref());
+        let tls = self.connections[index].extras().and_then(|extras| extras.tls.as_ref());
         let reason = tls.map_or(CloseReason::Failed(kind), |tls| tls.failure(kind));
-        self.end_now(index, reason);
+        self.connections.end_now(index, reason);
     }
 
     /// Returns whether the peer's `close_notify` has to be reported to the service now. It is
     /// reported once, and not while the connection is paused.
     pub(crate) fn tls_ended(&mut self, index: u32) -> bool {
-        let slot = &mut self.slots.0[index as usize];
+        let slot = &mut self.connections[index];
         if slot.is(crate::slot::Flags::PAUSED) && !fault!("end-reported-while-paused") {
             return false;
         }

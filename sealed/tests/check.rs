@@ -108,7 +108,7 @@ impl Service for Echo {
 
 fn start(sim: &Simulation, config: Config) -> sealed::Address {
     let mut event_loop = sim.event_loop(config, Echo).expect("a loop");
-    let address = event_loop.listen("10.0.0.1:7777").expect("it is free");
+    let address = event_loop.listen("10.0.0.1:7777").expect("it is free").address;
     sim.start(event_loop);
     address
 }

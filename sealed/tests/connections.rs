@@ -89,7 +89,7 @@ impl Stage {
         let (ready, waiting) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let mut event_loop = EventLoop::new(config, Puppet { calls: sender, take })?;
-            let address = event_loop.listen("127.0.0.1:0")?;
+            let address = event_loop.listen("127.0.0.1:0")?.address;
             ready.send((address, event_loop.mailbox(), event_loop.stopper())).expect("the test waits");
             event_loop.run()
         });
@@ -186,7 +186,7 @@ fn a_stale_id_finds_nothing_after_its_slot_is_reused() {
     let stage = Stage::new(Config::default(), |length| length);
     let (stream, old) = stage.connect();
     drop(stream);
-    assert_eq!(stage.next_closed(), (old, CloseReason::Closed), "by the service, when the peer had ended");
+    assert_eq!(stage.next_closed(), (old, CloseReason::Ended), "by the service, after the peer");
     let (mut stream, new) = stage.connect();
     assert_ne!(old, new);
     let found = stage.ask(move |cx| {
@@ -209,13 +209,14 @@ fn closed_is_called_once_and_last_with_its_reason() {
     let stage = Stage::new(config, |length| length);
     let (stream, peer_closes) = stage.connect();
     drop(stream);
-    assert_eq!(stage.next_closed(), (peer_closes, CloseReason::Closed), "by the service, when the peer had ended");
+    assert_eq!(stage.next_closed(), (peer_closes, CloseReason::Ended), "by the service, after the peer");
 
-    let (stream, service_closes) = stage.connect();
+    let (mut stream, service_closes) = stage.connect();
     stage.order(move |cx| {
         cx.close(service_closes);
         cx.close(service_closes);
     });
+    assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
     drop(stream);
     assert_eq!(stage.next_closed(), (service_closes, CloseReason::Closed));
 

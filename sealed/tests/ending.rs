@@ -321,7 +321,7 @@ fn untaken_input_stays_whatever_a_service_does_meanwhile() {
         let sim = Simulation::new(8);
         let sipper = Sipper { act, sipped: Vec::new(), ended: false };
         let mut event_loop = sim.event_loop(Config::default(), sipper).expect("a loop");
-        let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+        let at = event_loop.listen("10.0.0.1:80").expect("it is free").address;
         let id = sim.start(event_loop);
         let mut peer = sim.connect(&at);
         peer.send("abcdefgh");
@@ -336,7 +336,7 @@ fn a_paused_connection_does_not_report_the_end() {
     let sim = Simulation::new(8);
     let sipper = Sipper { act: |cx, id| cx.pause(id), sipped: Vec::new(), ended: false };
     let mut event_loop = sim.event_loop(Config::default(), sipper).expect("a loop");
-    let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+    let at = event_loop.listen("10.0.0.1:80").expect("it is free").address;
     let id = sim.start(event_loop);
     let mut peer = sim.connect(&at);
     peer.send("abcd");
@@ -383,7 +383,7 @@ impl Service for Insisting {
 fn a_service_that_keeps_resuming_does_not_starve_other_connections() {
     let sim = Simulation::new(8);
     let mut event_loop = sim.event_loop(Config::default(), Insisting::default()).expect("a loop");
-    let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+    let at = event_loop.listen("10.0.0.1:80").expect("it is free").address;
     let id = sim.start(event_loop);
     let mut insisted_on = sim.connect(&at);
     insisted_on.send("abcd");
@@ -424,7 +424,7 @@ impl Service for Keeper {
 fn input_left_at_the_end_can_still_be_taken() {
     let sim = Simulation::new(8);
     let mut event_loop = sim.event_loop(Config::default(), Keeper::default()).expect("a loop");
-    let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+    let at = event_loop.listen("10.0.0.1:80").expect("it is free").address;
     let id = sim.start(event_loop);
     let mut peer = sim.connect(&at);
     peer.send("abc");
@@ -460,7 +460,7 @@ impl Service for Logger {
 
     fn ended(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
         self.log.push("ended".to_owned());
-        cx.close_ended(id);
+        cx.close(id);
         assert!(!cx.is_open(id));
     }
 
@@ -478,7 +478,7 @@ impl Service for Logger {
 fn a_service_can_extend_the_default_behaviour() {
     let sim = Simulation::new(9);
     let mut event_loop = sim.event_loop(Config::default(), Logger::default()).expect("a loop");
-    let at = event_loop.listen("10.0.0.1:80").expect("it is free");
+    let at = event_loop.listen("10.0.0.1:80").expect("it is free").address;
     let id = sim.start(event_loop);
     let mut ends = sim.connect(&at);
     ends.send("all");

@@ -10,7 +10,7 @@ use sealed::sim::{Peer, Simulation};
 fn answer(input: &str) -> (String, Peer) {
     let sim = Simulation::new(1);
     let mut event_loop = sim.event_loop(Config::default(), Tally::default()).expect("a loop");
-    let address = event_loop.listen("10.0.0.1:7777").expect("it is free");
+    let address = event_loop.listen("10.0.0.1:7777").expect("it is free").address;
     sim.start(event_loop);
     let mut peer = sim.connect(&address);
     peer.send(input);

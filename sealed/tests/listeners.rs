@@ -18,7 +18,8 @@ fn stage(config: Config, book: Book) -> (Simulation, Node) {
 #[test]
 fn a_listener_has_a_limit_of_its_own_and_the_others_go_on() {
     let (sim, node) = stage(Config::default(), Book { ends: true, echoes: true, ..Book::default() });
-    let few = node.act(|cx| cx.listen(Listen::on(address("10.0.0.1:81")).connections_max(2)).expect("it is free"));
+    let listen = Listen::on(address("10.0.0.1:81")).connections_max(2);
+    let few = node.act(|cx| cx.listen(listen).expect("it is free")).listener;
     let mut peers: Vec<_> = (0..3).map(|_| sim.connect(address("10.0.0.1:81"))).collect();
     for peer in &mut peers {
         peer.send("hello");

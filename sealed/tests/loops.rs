@@ -65,7 +65,7 @@ fn notes() -> EventLoop<Notes> {
 #[test]
 fn the_steps_of_a_tick_have_a_fixed_order() {
     let mut event_loop = notes();
-    let address = event_loop.listen("127.0.0.1:0").expect("a port");
+    let address = event_loop.listen("127.0.0.1:0").expect("a port").address;
     let (_, cx) = event_loop.parts();
     cx.set_timer(Duration::ZERO, ());
     event_loop.mailbox().post(1).expect("room");
@@ -171,7 +171,7 @@ fn accepting_without_free_descriptors_waits_and_does_not_spin() {
 
 fn with_few_descriptors() {
     let mut event_loop = notes();
-    let address = event_loop.listen("127.0.0.1:0").expect("a port");
+    let address = event_loop.listen("127.0.0.1:0").expect("a port").address;
     let mut streams = Vec::new();
     while let Ok(stream) = TcpStream::connect(&address) {
         streams.push(stream);
@@ -204,7 +204,7 @@ fn with_few_descriptors() {
 fn at_the_limit_of_connections_accepting_waits() {
     let config = Config { connections_max: 2, ..Config::default() };
     let mut event_loop = EventLoop::new(config, Notes::default()).expect("a loop");
-    let address = event_loop.listen("127.0.0.1:0").expect("a port");
+    let address = event_loop.listen("127.0.0.1:0").expect("a port").address;
     let mut streams: Vec<_> = (0..3).map(|_| TcpStream::connect(&address).expect("the backlog has room")).collect();
     while event_loop.parts().1.stats().accept_pauses == 0 {
         event_loop.turn(Some(PATIENCE)).expect("a tick");
@@ -243,7 +243,7 @@ impl Service for Greeter {
 
 fn pool(loops: usize) -> (Pool<()>, Address) {
     let mut pool = Pool::new(Config::default(), loops.try_into().ok()).expect("a pool");
-    let address = pool.listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let address = pool.listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port").address;
     (pool, address)
 }
 

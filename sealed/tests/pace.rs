@@ -217,10 +217,7 @@ fn a_queue_is_reported_as_drained_whatever_the_low_watermark_is() {
         let sim = Simulation::new(1);
         let config = Config { output_high_bytes: 10_000, output_low_bytes: low, ..Config::default() };
         let node = Node::start(&sim, config, Book::default());
-        let at = node.act(|cx| {
-            let listener = cx.listen(address("10.0.0.1:80")).expect("it is free");
-            cx.listen_addr(listener).expect("it listens")
-        });
+        let at = node.act(|cx| cx.listen(address("10.0.0.1:80")).expect("it is free")).address;
         let mut peer = sim.connect(at);
         peer.stall();
         sim.settle();

@@ -120,7 +120,7 @@ fn remarks_of_services_are_in_the_trace_with_their_loop() {
         let mut event_loop = sim.event_loop(Config::default(), service(Some(listener.mailbox()))).expect("a loop");
         sim.start(listener);
         event_loop.parts().1.note(|| "before the start".to_owned());
-        let address = event_loop.listen("10.0.0.1:80").expect("it is free");
+        let address = event_loop.listen("10.0.0.1:80").expect("it is free").address;
         let id = sim.start(event_loop);
         let mut peer = sim.connect(address);
         peer.send("hello");
@@ -143,7 +143,9 @@ fn on_real_sockets_no_remark_is_built() {
         EventLoop::new(Config::default(), Speaker { sim: None, other: None, built: built.clone() }).expect("a loop");
     let mailbox = event_loop.mailbox();
     event_loop.parts().0.other = Some(mailbox);
-    let sealed::Address::Inet(at) = event_loop.listen("127.0.0.1:0").expect("it is free") else { panic!("a port") };
+    let sealed::Address::Inet(at) = event_loop.listen("127.0.0.1:0").expect("it is free").address else {
+        panic!("a port")
+    };
     let mut client = std::net::TcpStream::connect(at).expect("it listens");
     std::io::Write::write_all(&mut client, b"hello").expect("there is room");
     // The message that follows from the bytes stops the loop.

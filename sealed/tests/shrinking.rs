@@ -53,7 +53,7 @@ fn faults(_: &mut Random) -> Faults {
 
 fn lines_come_back(sim: &Simulation) {
     let mut event_loop = sim.event_loop(Config::default(), Forgetful { piece: Vec::new() }).expect("a loop");
-    let address = event_loop.listen("10.0.0.1:7777").expect("it is free");
+    let address = event_loop.listen("10.0.0.1:7777").expect("it is free").address;
     sim.start(event_loop);
     let mut peer = sim.connect(address);
     for number in 0..30 {
@@ -138,7 +138,7 @@ fn a_failure_without_faults_needs_none() {
 
 fn lines_come_back_or_not(sim: &Simulation) {
     let mut event_loop = sim.event_loop(Config::default(), Forgetful { piece: Vec::new() }).expect("a loop");
-    let address = event_loop.listen("10.0.0.1:7777").expect("it is free");
+    let address = event_loop.listen("10.0.0.1:7777").expect("it is free").address;
     sim.start(event_loop);
     let mut peer = sim.connect(address);
     peer.send("a line\n".repeat(100));

@@ -107,7 +107,7 @@ fn echoes(mut stream: impl Read + Write) {
 fn a_unix_socket_is_served_and_connected_to() {
     let path = Path::new();
     let server = Running::start(|event_loop| {
-        let bound = event_loop.listen(format!("unix:{}", path.0.display())).expect("it is free");
+        let bound = event_loop.listen(format!("unix:{}", path.0.display())).expect("it is free").address;
         assert_eq!(bound, Address::unix(&path.0));
     });
     echoes(UnixStream::connect(&path.0).expect("connected"));
@@ -184,8 +184,9 @@ fn sockets_made_elsewhere_are_adopted() {
         let (_, cx) = event_loop.parts();
         cx.adopt(ours, ()).expect("adopted");
         cx.adopt(accepted, ()).expect("adopted");
-        let listener = cx.adopt_listener(tcp, Listen::on(at)).expect("adopted");
-        assert_eq!(cx.listen_addr(listener), Some(Address::Inet(at)));
+        let bound = cx.adopt_listener(tcp, Listen::on(at)).expect("adopted");
+        assert_eq!(bound.address, Address::Inet(at));
+        assert_eq!(cx.listen_addr(bound.listener), Some(Address::Inet(at)));
     });
     echoes(&theirs);
     echoes(&dialled);
@@ -221,7 +222,7 @@ fn options_are_set_on_the_sockets_that_they_are_for() {
 fn names_with_several_addresses_are_listened_on_and_connected_to() {
     let mut bound = None;
     let server = Running::start(|event_loop| {
-        bound = event_loop.listen("localhost:0").expect("a port").inet();
+        bound = event_loop.listen("localhost:0").expect("a port").address.inet();
     });
     let bound = bound.expect("TCP");
     let client = Running::start(|event_loop| {
@@ -242,7 +243,7 @@ fn signals_are_delivered_and_counts_are_readable_from_outside() {
     let running = Running::start(|event_loop| {
         event_loop.deliver_signals(&[WINDOW_CHANGED, WINDOW_CHANGED]).expect("caught");
         watch = Some(event_loop.watch());
-        let at = event_loop.listen("127.0.0.1:0").expect("a port");
+        let at = event_loop.listen("127.0.0.1:0").expect("a port").address;
         let client = TcpStream::connect(at).expect("connected");
         thread::spawn(move || echoes(client));
     });
@@ -264,7 +265,7 @@ fn a_pinned_pool_that_hands_connections_over_serves_on_every_loop() {
     let mut pool = Pool::new(Config::default(), 3.try_into().ok()).expect("a pool");
     pool.spread(Spread::LeastLoaded);
     pool.pin(true);
-    let at = pool.listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let at = pool.listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port").address;
     let (watches, stopper) = (pool.watches(), pool.stopper());
     let thread = thread::spawn(move || pool.run(move |_| Echo(sender.clone())));
     let clients: Vec<_> = (0..9).map(|_| TcpStream::connect(&at).expect("connected")).collect();

@@ -12,7 +12,7 @@ fn an_acceptor_hands_each_connection_to_the_loop_with_the_fewest() {
         sim.set_faults(Faults { late_wake: 0.3, interleave: 0.3, stall: 0.1, accept: 0.2, ..Faults::default() });
         let mut pool = sim.pool(Config::default(), 4).expect("a pool");
         pool.spread(Spread::LeastLoaded);
-        let at = pool.listen(Listen::on(address("10.0.0.1:80"))).expect("it is free");
+        let at = pool.listen(Listen::on(address("10.0.0.1:80"))).expect("it is free").address;
         let loops = sim.start_pool(pool, |_| Book { echoes: true, ends: true, ..Book::default() }).expect("loops");
         let mut peers: Vec<_> = (0..40).map(|_| sim.connect(&at)).collect();
         for peer in &mut peers {
@@ -42,7 +42,7 @@ fn an_acceptor_hands_each_connection_to_the_loop_with_the_fewest() {
 fn a_unix_listener_of_a_pool_serves_all_its_loops() {
     let sim = Simulation::new(1);
     let mut pool = sim.pool(Config::default(), 2).expect("a pool");
-    let at = pool.listen(sealed::Address::unix("/run/app.sock")).expect("it is free");
+    let at = pool.listen(sealed::Address::unix("/run/app.sock")).expect("it is free").address;
     assert!(pool.listeners().map(|(id, address)| (id.index(), address)).eq([(0, &at)]));
     let loops = sim.start_pool(pool, |_| Book { echoes: true, ends: true, ..Book::default() }).expect("loops");
     let mut peers: Vec<_> = (0..6).map(|_| sim.connect(&at)).collect();
@@ -92,7 +92,7 @@ fn a_connection_handed_over_to_a_full_loop_is_closed_and_not_counted() {
     let (shared, own) = (address("10.0.0.1:80"), address("10.0.0.1:81"));
     let loops = pair(&sim, Config::default(), Listen::on(&shared).connections_max(2));
     // The first loop has so many connections of its own that it hands over all others.
-    let listen = |event_loop: &mut EventLoop<Book>| event_loop.listen(&own).expect("it is free");
+    let listen = |event_loop: &mut EventLoop<Book>| event_loop.listen(&own).expect("it is free").address;
     sim.with(loops[0], listen).expect("it runs");
     let busy: Vec<_> = (0..10).map(|_| sim.connect(&own)).collect();
     sim.settle();

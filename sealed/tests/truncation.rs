@@ -201,7 +201,7 @@ fn a_connection_that_fails_while_it_is_closing_is_reported_as_failed() {
 fn a_dropped_loop_resets_connections_with_unsent_output() {
     let sim = Simulation::new(4);
     let mut event_loop = sim.event_loop(Config::default(), Book::default()).expect("a loop");
-    let at = event_loop.listen(address("10.0.0.1:80")).expect("it is free");
+    let at = event_loop.listen(address("10.0.0.1:80")).expect("it is free").address;
     let mut peers = [(); 2].map(|()| sim.connect_over(small(), &at));
     sim.settle();
     event_loop.turn(Some(Duration::ZERO)).expect("a tick");
@@ -306,7 +306,7 @@ fn a_socket_of_the_operating_system_sees_the_reset_too() {
     let config = Config { linger: ms(20), socket, ..Config::default() };
     let (sender, reasons) = mpsc::channel();
     let mut event_loop = EventLoop::new(config, Orator(sender)).expect("a loop");
-    let Address::Inet(at) = event_loop.listen("127.0.0.1:0").expect("it is free") else { panic!("a port") };
+    let Address::Inet(at) = event_loop.listen("127.0.0.1:0").expect("it is free").address else { panic!("a port") };
     let mut client = std::net::TcpStream::connect(at).expect("it listens");
     event_loop.run().expect("a good end");
     assert_eq!(reasons.recv(), Ok(CloseReason::TimedOut));

@@ -40,7 +40,7 @@ impl<H: Handler> Served<H> {
     pub fn on(sim: &Simulation, config: Config, settings: Settings, handler: H) -> Self {
         let sim = sim.clone();
         let mut event_loop = sim.event_loop(config, Server::new(settings, handler)).expect("a loop");
-        let address = event_loop.listen("10.0.0.1:80").expect("an address");
+        let address = event_loop.listen("10.0.0.1:80").expect("an address").address;
         let stopper = event_loop.stopper();
         let id = sim.start(event_loop);
         Self { sim, address, stopper, id, handler: PhantomData }

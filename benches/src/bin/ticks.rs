@@ -95,7 +95,7 @@ fn run_sealed(clients: usize, frames: usize) -> io::Result<Vec<Duration>> {
     let config = Config { connections_max: clients, ..Config::default() };
     let mut event_loop =
         EventLoop::new(config, Game { clients, frames, rhythm: Rhythm::default(), done }).map_err(io::Error::other)?;
-    let address = event_loop.listen("127.0.0.1:0").map_err(io::Error::other)?;
+    let address = event_loop.listen("127.0.0.1:0").map_err(io::Error::other)?.address;
     let address = address.inet().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let readers = read_as_clients(address, clients);
     event_loop.run().map_err(io::Error::other)?;

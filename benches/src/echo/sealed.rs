@@ -34,6 +34,6 @@ impl Service for Server {
 
 pub(super) fn serve(part: Part) {
     let mut event_loop = EventLoop::new(Config::default(), Server(part)).expect("a loop");
-    println!("{}", event_loop.listen("127.0.0.1:0").expect("a port"));
+    println!("{}", event_loop.listen("127.0.0.1:0").expect("a port").address);
     event_loop.run().expect("a good end");
 }

@@ -23,6 +23,6 @@ impl Handler for Same {
 pub(super) fn serve(body: String) {
     let server = Server::new(Settings::default(), Same { body: body.into() });
     let mut event_loop = EventLoop::new(Config::default(), server).expect("a loop");
-    println!("{}", event_loop.listen("127.0.0.1:0").expect("a port"));
+    println!("{}", event_loop.listen("127.0.0.1:0").expect("a port").address);
     event_loop.run().expect("a good end");
 }

@@ -143,7 +143,7 @@ pub trait Handler: Sized + 'static {
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), WhoAmI))?;
-    /// let address = event_loop.listen("127.0.0.1:0")?;
+    /// let address = event_loop.listen("127.0.0.1:0")?.address;
     /// # let stopper = event_loop.stopper();
     /// # let running = std::thread::spawn(move || event_loop.run());
     /// # let mut proxy = std::net::TcpStream::connect(address.inet().ok_or("an address")?)?;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 #[cfg(feature = "tls")]
 use sealed::tls;
 use sealed::{
-    Address, Config, Connect, ConnectionId, Context, FutureId, GroupId, Job, Listen, ListenerId, ListeningSocket,
-    Rates, Resolver, Service, Socket, Stats, Stopper, TimerId, Watch, WorkError, WorkId, Workers,
+    Address, Bound, Config, Connect, ConnectionId, Context, FutureId, GroupId, Job, Listen, ListenerId,
+    ListeningSocket, Rates, Resolver, Service, Socket, Stats, Stopper, TimerId, Watch, WorkError, WorkId, Workers,
 };
 
 use crate::server::Due;
@@ -251,7 +251,7 @@ impl<H: Handler> Http<'_, H> {
     ///
     /// # Errors
     /// If no socket can be bound to the address, or the loop cannot add the listener.
-    pub fn listen(&mut self, listen: impl Into<Listen>) -> sealed::Result<ListenerId> {
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> sealed::Result<Bound> {
         self.cx.listen(listen)
     }
 
@@ -260,7 +260,7 @@ impl<H: Handler> Http<'_, H> {
     ///
     /// # Errors
     /// If the loop cannot take over the socket or add the listener.
-    pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> sealed::Result<ListenerId> {
+    pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> sealed::Result<Bound> {
         self.cx.adopt_listener(socket, how)
     }
 

@@ -19,6 +19,7 @@ use crate::token::DATAGRAMS_MAX;
 const QUEUED_BYTES: usize = 64;
 const _: () = assert!(size_of::<Queued>() <= QUEUED_BYTES);
 
+/// Datagram sockets.
 impl<S: Service> Context<S> {
     /// Opens a datagram socket, UDP or Unix. The loop passes what it receives to
     /// [`Service::datagram`]. [`datagram_addr`](Self::datagram_addr) returns its address.

@@ -118,6 +118,7 @@ impl<M> Futures<M> {
     }
 }
 
+/// Futures.
 impl<S: Service> Context<S> {
     /// Runs a future on the thread of the loop. Its output is delivered by
     /// [`message`](Service::message), never before the current call of the service has returned.

@@ -12,12 +12,10 @@ mod tied;
 mod timers;
 mod works;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-use slab::Slab;
 
 use self::datagrams::Datagrams;
 use self::futures::Futures;
@@ -25,10 +23,10 @@ use self::tied::Tied;
 pub(crate) use self::timers::{Due, Timers};
 use self::works::Work;
 use crate::address::Address;
-use crate::buffers::{Buffers, Extras};
+use crate::buffers::ReadBuffers;
 use crate::config::Config;
+use crate::connections::Connections;
 use crate::dial::Dials;
-use crate::error::CloseReason;
 use crate::event_loop::Tenant;
 use crate::id::{ConnectionId, ListenerId};
 use crate::mailbox::{Inlet, Mailbox};
@@ -36,7 +34,6 @@ use crate::net::{Clock, Listener, Network, Registry, Stream};
 use crate::pool::HandOver;
 use crate::rate::Groups;
 use crate::service::Service;
-use crate::shrink::Shrink;
 use crate::slot::{Flags, NO_LISTENER, Slot};
 use crate::socket::SocketOptions;
 use crate::source::Sources;
@@ -44,7 +41,6 @@ use crate::stats::{Counters, Stats, Watch};
 use crate::stopper::Stopper;
 use crate::tls;
 use crate::token::Source;
-use crate::wheel::{self, Nodes, Wheel};
 
 /// Everything that a loop owns for a service: connections, datagram sockets, timers, listeners, the
 /// clock and the end of a mailbox.
@@ -58,7 +54,7 @@ use crate::wheel::{self, Nodes, Wheel};
 ///          half_close
 ///   open ─────────────▶ half-closed: output ends after the queue, input goes on
 ///    │                       │
-///    │ close, close_ended    │ the peer ends too
+///    │ close                 │ the peer ends too
 ///    ├───────────────────────┤
 ///    │                       ▼
 ///    │                   closing: sends the queue and this side's end, discards input,
@@ -78,9 +74,8 @@ use crate::wheel::{self, Nodes, Wheel};
 ///
 /// | the service | calls | the reason is |
 /// | --- | --- | --- |
-/// | has said all | [`close`](Self::close) | `Closed` |
+/// | has said all | [`close`](Self::close) | `Closed`, or `Ended` if the peer had [ended](Service::ended) before |
 /// | has said all, and still listens | [`half_close`](Self::half_close) | `Ended`, when the peer has ended too |
-/// | is called because the peer has [ended](Service::ended) | [`close_ended`](Self::close_ended) | `Ended` |
 /// | wants no more of it | [`abort`](Self::abort) | `Aborted` |
 /// | is called because the [deadline](Service::timed_out) has passed | [`time_out`](Self::time_out) | `TimedOut` |
 /// | wants the peer to see a failure | [`reset`](Self::reset) | `Aborted` |
@@ -90,8 +85,7 @@ pub struct Context<S: Service> {
     pub(crate) registry: Registry,
     pub(crate) clock: Clock,
     pub(crate) now: Duration,
-    pub(crate) slots: Slots<S::Connection>,
-    pub(crate) deadlines: Wheel,
+    pub(crate) connections: Connections<S::Connection>,
     pub(crate) timers: Timers<S::Timer>,
     pub(crate) listeners: Vec<Accepting>,
     pub(crate) dials: Dials,
@@ -104,24 +98,15 @@ pub struct Context<S: Service> {
     pub(crate) sources: Sources,
     pub(crate) stopper: Stopper,
     pub(crate) draining_until: Option<Duration>,
-    /// The loop's buffer, while the service reads.
-    pub(crate) read_buffer: Vec<u8>,
-    pub(crate) plain_buffer: Vec<u8>,
+    /// The loop's buffers, while the service reads.
+    pub(crate) buffers: ReadBuffers,
     /// The connection whose input the service is handling. Bytes that the service leaves are not in
     /// the inbox of this connection yet.
     pub(crate) receiving: Option<u32>,
-    pub(crate) to_read: Vec<u32>,
-    pub(crate) to_flush: Vec<u32>,
-    pub(crate) closing: Vec<(u32, CloseReason)>,
-    /// Linger times of the connections that have their own.
-    pub(crate) lingers: BTreeMap<ConnectionId, Duration>,
-    #[allow(clippy::vec_box)] // the boxes themselves move between here and the slots
-    pub(crate) pool: Vec<Box<Buffers>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) hand_over: Option<HandOver<S::Message>>,
     /// Services that the loop adopts before its next wait.
     pub(crate) added: Vec<Box<dyn Tenant + Send>>,
-    pub(crate) shrink: Shrink,
     serial: u32,
     random: u64,
 }
@@ -143,14 +128,12 @@ impl<S: Service> Context<S> {
         let output_low_bytes = config.output_low_bytes.min(config.output_high_bytes.saturating_sub(1));
         let config = Config { output_low_bytes, ..config };
         Self {
-            read_buffer: Vec::new(),
-            plain_buffer: Vec::new(),
+            buffers: ReadBuffers::default(),
+            connections: Connections::new(&config),
             config,
             registry,
             clock,
             now,
-            slots: Slots(Slab::new()),
-            deadlines: Wheel::default(),
             timers: Timers::default(),
             listeners: Vec::new(),
             dials: Dials::default(),
@@ -164,21 +147,18 @@ impl<S: Service> Context<S> {
             stopper,
             draining_until: None,
             receiving: None,
-            to_read: Vec::new(),
-            to_flush: Vec::new(),
-            closing: Vec::new(),
-            lingers: BTreeMap::new(),
-            pool: Vec::new(),
             counters,
             hand_over: None,
             added: Vec::new(),
-            shrink: Shrink::default(),
             serial: 0,
             random: network.entropy(),
             network,
         }
     }
+}
 
+/// The loop: its clock, its mailbox, its counters and its end.
+impl<S: Service> Context<S> {
     /// Returns the time since the loop's clock was started. It never goes back and does not change
     /// within a tick.
     pub fn now(&self) -> Duration {
@@ -211,7 +191,7 @@ impl<S: Service> Context<S> {
     ///
     /// let sim = sealed::sim::Simulation::new(1);
     /// let mut event_loop = sim.event_loop(Config::default(), Counter(0))?;
-    /// let address = event_loop.listen("10.0.0.1:80")?;
+    /// let address = event_loop.listen("10.0.0.1:80")?.address;
     /// sim.start(event_loop);
     /// let mut peer = sim.connect(address);
     /// peer.send("hello");
@@ -276,139 +256,74 @@ impl<S: Service> Context<S> {
     pub fn is_draining(&self) -> bool {
         self.draining_until.is_some()
     }
+}
 
+/// Connections and their state.
+impl<S: Service> Context<S> {
     /// Returns whether the connection exists and this side has not closed it.
     pub fn is_open(&self, id: ConnectionId) -> bool {
-        self.slots.find(id).is_some_and(Slot::is_open)
+        self.connections.find(id).is_some_and(Slot::is_open)
     }
 
     /// Returns the number of connections, including those that are being made or are ending.
     pub fn connections(&self) -> usize {
-        self.slots.0.len()
+        self.connections.len()
     }
 
     /// Returns the ids of all open connections. Costs a walk over the slab.
     pub fn connection_ids(&self) -> Vec<ConnectionId> {
-        let open = self.slots.0.iter().filter(|(_, slot)| slot.is_open());
-        open.map(|(index, slot)| ConnectionId { slot: index as u32, serial: slot.serial }).collect()
+        let open = self.connections.iter().filter(|(_, slot)| slot.is_open());
+        open.map(|(index, slot)| ConnectionId { slot: index, serial: slot.serial }).collect()
     }
 
     /// Returns the service's state of a connection.
     pub fn state(&self, id: ConnectionId) -> Option<&S::Connection> {
-        self.slots.find(id).map(|slot| &slot.state)
+        self.connections.find(id).map(|slot| &slot.state)
     }
 
     /// Returns the service's state of a connection, mutably.
     pub fn state_mut(&mut self, id: ConnectionId) -> Option<&mut S::Connection> {
-        self.slots.find_mut(id).map(|slot| &mut slot.state)
+        self.connections.find_mut(id).map(|slot| &mut slot.state)
     }
 
     /// Returns the address of the remote end of a connection. Makes a system call.
     pub fn peer_addr(&self, id: ConnectionId) -> Option<Address> {
-        self.slots.find(id)?.stream.peer_addr().ok()
+        self.connections.find(id)?.stream.peer_addr().ok()
     }
 
     /// Returns the address of the local end of a connection. Makes a system call.
     pub fn local_addr(&self, id: ConnectionId) -> Option<Address> {
-        self.slots.find(id)?.stream.local_addr().ok()
+        self.connections.find(id)?.stream.local_addr().ok()
     }
 
     /// Returns the listener that accepted a connection; `None` if no listener did.
     pub fn listener(&self, id: ConnectionId) -> Option<ListenerId> {
-        let listener = self.slots.find(id)?.listener;
+        let listener = self.connections.find(id)?.listener;
         (listener != NO_LISTENER).then_some(ListenerId(u32::from(listener)))
-    }
-
-    /// Ends a connection at the end of this tick. The first reason given is reported, unless output
-    /// is lost: then the peer sees a reset, and the service gets the reason that cut the output
-    /// off.
-    pub(crate) fn end_now(&mut self, index: u32, reason: CloseReason) {
-        let slot = &mut self.slots.0[index as usize];
-        if slot.is(Flags::CLOSING) {
-            return;
-        }
-        let loses_output =
-            slot.has_unsent() || reason == CloseReason::OutputFull && !fault!("overfull-queue-lost-silently");
-        if loses_output && !fault!("output-lost-silently") {
-            slot.stream.reset_on_close();
-        }
-        let tells_loss = loses_output && !fault!("lost-output-reported-closed");
-        let reason = if slot.is(Flags::FINISHING) && !tells_loss { slot.finish_reason() } else { reason };
-        slot.set(Flags::CLOSING);
-        self.closing.push((index, reason));
-        if !fault!("deadline-outlives-connection") {
-            self.deadlines.cancel(&mut self.slots, index);
-        }
     }
 
     /// Allocates the slot of a connection; its socket may be added later.
     pub(crate) fn insert(&mut self, stream: Stream, flags: Flags, state: S::Connection) -> ConnectionId {
         let serial = self.next_serial();
-        let index = self.slots.0.insert(Slot::new(stream, serial, flags, state)) as u32;
-        self.counters.connections.set(self.slots.0.len() as u64);
-        ConnectionId { slot: index, serial }
+        let id = self.connections.insert(stream, serial, flags, state);
+        self.counters.connections.set(self.connections.len() as u64);
+        id
     }
 
     /// Allocates the slot of a connected socket and registers the socket. The loop reads from it in
     /// this tick.
     pub(crate) fn insert_connected(&mut self, mut stream: Stream, state: S::Connection) -> io::Result<ConnectionId> {
-        self.registry.add_stream(&mut stream, Source::Connection(self.slots.0.vacant_key()))?;
-        let id = self.insert(stream, Flags::READABLE | Flags::WRITABLE | Flags::TO_READ, state);
-        self.to_read.push(id.slot);
+        self.registry.add_stream(&mut stream, Source::Connection(self.connections.next_index()))?;
+        let id = self.insert(stream, Flags::READABLE | Flags::WRITABLE, state);
+        self.connections.will_read(id.slot);
         Ok(id)
-    }
-
-    #[allow(clippy::unnecessary_box_returns)] // the box is what is pooled
-    pub(crate) fn take_buffers(&mut self) -> Box<Buffers> {
-        self.pool.pop().unwrap_or_default()
-    }
-
-    /// Returns the extras of a connection, which only some connections have, and allocates them if
-    /// there are none yet.
-    pub(crate) fn extras(&mut self, id: ConnectionId) -> Option<&mut Extras> {
-        let missing = self.slots.find(id)?.buffers.is_none();
-        let fresh = missing.then(|| self.take_buffers());
-        let slot = self.slots.find_mut(id)?;
-        Some(slot.buffers.get_or_insert_with(|| fresh.unwrap_or_default()).extras_mut())
-    }
-
-    /// Returns the buffers of a connection to the pool if they are empty.
-    pub(crate) fn recycle(&mut self, index: u32) {
-        let Some(slot) = self.slots.0.get_mut(index as usize) else { return };
-        if slot.buffers.as_ref().is_some_and(|buffers| buffers.is_empty()) {
-            let buffers = slot.buffers.take();
-            self.pool_buffers(buffers);
-        }
     }
 
     /// Returns the bytes of memory in the pooled buffers, which no connection uses at the moment.
     /// The pool keeps up to [`pooled_buffers_max`](crate::Config::pooled_buffers_max) of them for
     /// reuse.
     pub fn pooled_bytes(&self) -> usize {
-        self.pool.iter().map(|buffers| buffers.held_bytes()).sum()
-    }
-
-    pub(crate) fn pool_buffers(&mut self, buffers: Option<Box<Buffers>>) {
-        let Some(mut buffers) = buffers else { return };
-        if self.pool.len() < self.config.pooled_buffers_max {
-            buffers.reset(self.config.pooled_buffer_bytes_max);
-            self.pool.push(buffers);
-        }
-    }
-
-    /// Schedules a connection to be read in this tick, or in the next if this tick has already
-    /// read.
-    pub(crate) fn will_read(&mut self, index: u32) {
-        if self.slots.0[index as usize].raise(Flags::TO_READ) {
-            self.to_read.push(index);
-        }
-    }
-
-    /// Schedules the queued output of a connection to be sent at the end of the tick.
-    pub(crate) fn will_flush(&mut self, index: u32) {
-        if self.slots.0[index as usize].raise(Flags::TO_FLUSH) {
-            self.to_flush.push(index);
-        }
+        self.connections.spares.bytes()
     }
 
     fn next_serial(&mut self) -> u32 {
@@ -458,40 +373,5 @@ impl Accepting {
     /// Returns the address on which it listens.
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         self.listener.as_ref().ok_or(io::ErrorKind::NotConnected)?.local_addr()
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Slots<C>(pub(crate) Slab<Slot<C>>);
-
-impl<C> Slots<C> {
-    pub(crate) fn find(&self, id: ConnectionId) -> Option<&Slot<C>> {
-        self.0.get(id.slot as usize).filter(|slot| fault!("generation-not-checked") || slot.serial == id.serial)
-    }
-
-    pub(crate) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<C>> {
-        self.0.get_mut(id.slot as usize).filter(|slot| slot.serial == id.serial)
-    }
-
-    pub(crate) fn id_at(&self, index: u32) -> ConnectionId {
-        ConnectionId { slot: index, serial: self.0[index as usize].serial }
-    }
-}
-
-/// If a loop is dropped before it has drained, its queued output is lost, and the peers must see a
-/// reset.
-impl<C> Drop for Slots<C> {
-    fn drop(&mut self) {
-        for (_, slot) in &mut self.0 {
-            if slot.has_unsent() && !fault!("dropped-loop-ends-whole") {
-                slot.stream.reset_on_close();
-            }
-        }
-    }
-}
-
-impl<C> Nodes for Slots<C> {
-    fn node(&mut self, key: u32) -> &mut wheel::Node {
-        &mut self.0[key as usize].deadline
     }
 }

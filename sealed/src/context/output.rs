@@ -20,6 +20,7 @@ const SLICES_MAX: usize = 64;
 /// output of the tick would gain nothing.
 const AT_ONCE_MIN: usize = 32 * 1024;
 
+/// Output, input and the end of a connection.
 impl<S: Service> Context<S> {
     /// Queues a copy of `bytes`. The loop sends it at the end of the tick, together with all other
     /// queued output. If `bytes` is large and no output is queued before it, the kernel is offered
@@ -47,7 +48,7 @@ impl<S: Service> Context<S> {
     /// Returns whether a connection has room for more output, as [`write`](Self::write) does.
     pub fn has_room(&self, id: ConnectionId) -> bool {
         let high = self.config.output_high_bytes;
-        self.slots.find(id).is_some_and(|slot| slot.is_writable() && slot.output_len() < high)
+        self.connections.find(id).is_some_and(|slot| slot.is_writable() && slot.output_len() < high)
     }
 
     /// Queues shared bytes without copying them, to be sent at the end of the tick. Returns the
@@ -70,7 +71,7 @@ impl<S: Service> Context<S> {
     /// is called when the queue has fallen to the low watermark. If the connection uses TLS or a
     /// rate limit, all bytes are queued.
     pub fn write_through(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
-        let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_writable()) else { return true };
+        let Some(slot) = self.connections.find_mut(id).filter(|slot| slot.is_writable()) else { return true };
         let mut taken = 0;
         let has_extras = slot.has_extras() && !fault!("write-through-passes-rate");
         if slot.is(Flags::WRITABLE) && slot.output_len() == 0 && !has_extras {
@@ -78,7 +79,7 @@ impl<S: Service> Context<S> {
                 Ok(count) => taken = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.clear(Flags::WRITABLE),
                 Err(error) => {
-                    self.end_now(id.slot, CloseReason::Failed(error.kind()));
+                    self.connections.end_now(id.slot, CloseReason::Failed(error.kind()));
                     return true;
                 }
             }
@@ -96,38 +97,38 @@ impl<S: Service> Context<S> {
             taken = 0;
             self.write_bytes(id, rest);
         }
-        self.slots.find(id).is_none_or(|slot| slot.output_len() == 0)
+        self.connections.find(id).is_none_or(|slot| slot.output_len() == 0)
     }
 
     /// Returns the number of queued bytes that the kernel has not taken yet.
     pub fn queued(&self, id: ConnectionId) -> usize {
-        self.slots.find(id).map_or(0, Slot::output_len)
+        self.connections.find(id).map_or(0, Slot::output_len)
     }
 
     /// Returns the number of bytes that were received from a connection and not taken yet. During a
     /// call of [`received`](Service::received) for this connection, use its [`Input`](crate::Input)
     /// instead.
     pub fn input_len(&self, id: ConnectionId) -> usize {
-        self.slots.find(id).and_then(|slot| slot.buffers.as_ref()).map_or(0, |buffers| buffers.inbox.len())
+        self.connections.find(id).and_then(|slot| slot.buffers.as_ref()).map_or(0, |buffers| buffers.inbox.len())
     }
 
     /// Stops reading from a connection; TCP flow control then slows its peer down. While paused,
     /// the loop does not notice the end of the peer's output.
     pub fn pause(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.slots.find_mut(id) {
+        if let Some(slot) = self.connections.find_mut(id) {
             slot.set(Flags::PAUSED);
         }
     }
 
     /// Returns whether a connection is paused.
     pub fn is_paused(&self, id: ConnectionId) -> bool {
-        self.slots.find(id).is_some_and(|slot| slot.is(Flags::PAUSED))
+        self.connections.find(id).is_some_and(|slot| slot.is(Flags::PAUSED))
     }
 
     /// Resumes reading, and shows the service the input that it left untaken, even if no more has
     /// come.
     pub fn resume(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.find_mut(id) else { return };
+        let Some(slot) = self.connections.find_mut(id) else { return };
         let has_leftovers = slot.buffers.as_ref().is_some_and(|buffers| !buffers.inbox.is_empty());
         let is_receiving = self.receiving == Some(id.slot);
         if !has_leftovers && !is_receiving && !slot.is(Flags::PAUSED) {
@@ -137,7 +138,7 @@ impl<S: Service> Context<S> {
         slot.set(Flags::AGAIN);
         // Only after the service returns is it known whether any input is left to show again.
         if !is_receiving {
-            self.will_read(id.slot);
+            self.connections.will_read(id.slot);
         }
     }
 
@@ -150,9 +151,9 @@ impl<S: Service> Context<S> {
     /// A connection that is still being made can be half-closed too: it is made nevertheless, and
     /// output that was written before is sent.
     pub fn half_close(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_writable()) else { return };
+        let Some(slot) = self.connections.find_mut(id).filter(|slot| slot.is_writable()) else { return };
         slot.set(Flags::SHUT);
-        self.will_flush(id.slot);
+        self.connections.will_flush(id.slot);
     }
 
     /// Closes a connection after its queued output has been sent. Input that still arrives is
@@ -161,29 +162,27 @@ impl<S: Service> Context<S> {
     /// If the peer accepts no queued output for the [linger time](Self::set_linger), 5 s by
     /// default, the rest is lost: the peer sees a reset, and the service gets
     /// [`CloseReason::TimedOut`]. Once the system has taken all output, the peer has the same time
-    /// again to end its side; the reason is then [`CloseReason::Closed`] in any case.
+    /// again to end its side; the reason is then [`CloseReason::Closed`] in any case, or
+    /// [`CloseReason::Ended`] if the peer had ended before this call.
     pub fn close(&mut self, id: ConnectionId) {
-        self.finish(id, CloseReason::Closed);
-    }
-
-    /// Closes a connection whose peer has ended, as [`close`](Self::close) does, with the reason
-    /// [`CloseReason::Ended`]. This is what [`Service::ended`] does by default; a service that
-    /// overrides it, to log for instance, calls this at the end.
-    pub fn close_ended(&mut self, id: ConnectionId) {
-        self.finish(id, CloseReason::Ended);
+        let Some(slot) = self.connections.find_mut(id).filter(|slot| slot.is_open()) else { return };
+        let has_ended = slot.is(Flags::ENDED | Flags::TLS_ENDED) && !fault!("ended-reported-closed");
+        slot.set(if has_ended { Flags::FINISHING | Flags::ENDING } else { Flags::FINISHING });
+        self.connections.will_flush(id.slot);
+        self.connections.arm_linger(id.slot, self.now);
     }
 
     /// Sets how long the peer of this connection may accept no output once the connection is
     /// closed, in place of [`Config::linger`](crate::Config::linger). If the connection is already
     /// closed, the time starts now.
     pub fn set_linger(&mut self, id: ConnectionId, linger: Duration) {
-        let Some(slot) = self.slots.find(id).filter(|slot| !slot.is(Flags::CLOSING)) else { return };
+        let Some(slot) = self.connections.find(id).filter(|slot| !slot.is(Flags::CLOSING)) else { return };
         let is_finishing = slot.is(Flags::FINISHING);
         if !fault!("own-linger-forgotten") {
-            self.lingers.insert(id, linger);
+            self.connections.set_linger(id, linger);
         }
         if is_finishing {
-            self.arm_linger(id.slot);
+            self.connections.arm_linger(id.slot, self.now);
         }
     }
 
@@ -209,14 +208,14 @@ impl<S: Service> Context<S> {
     }
 
     pub(crate) fn reset_because(&mut self, id: ConnectionId, reason: CloseReason) {
-        if let Some(slot) = self.slots.find_mut(id).filter(|slot| !slot.is(Flags::CLOSING)) {
+        if let Some(slot) = self.connections.find_mut(id).filter(|slot| !slot.is(Flags::CLOSING)) {
             slot.stream.reset_on_close();
             // The real reason is reported even if the connection was closed before, since output in
             // transit is lost.
             if !fault!("panicked-reported-closed") {
                 slot.clear(Flags::FINISHING);
             }
-            self.end_now(id.slot, reason);
+            self.connections.end_now(id.slot, reason);
         }
     }
 
@@ -226,7 +225,10 @@ impl<S: Service> Context<S> {
             self.close(id);
         }
     }
+}
 
+/// Rate limits, of connections and of groups of connections.
+impl<S: Service> Context<S> {
     /// Limits a connection to these rates, in place of earlier ones. The loop reads from it, and
     /// sends to it, as fast as the rates allow.
     pub fn set_rates(&mut self, id: ConnectionId, rates: Rates) {
@@ -277,13 +279,13 @@ impl<S: Service> Context<S> {
 
     fn pace(&mut self, id: ConnectionId) -> Option<&mut Pace> {
         let now = self.now;
-        self.slots.find(id).filter(|slot| slot.is_open())?;
-        Some(self.extras(id)?.pace.get_or_insert_with(|| Pace::new(now)))
+        self.connections.find(id).filter(|slot| slot.is_open())?;
+        Some(self.connections.extras(id)?.pace.get_or_insert_with(|| Pace::new(now)))
     }
 
     /// Drops a pace that has no effect, and lets the connection continue as far as it may.
     pub(crate) fn settle_pace(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.find_mut(id) else { return };
+        let Some(slot) = self.connections.find_mut(id) else { return };
         let Some(extras) = slot.extras() else { return };
         if extras.pace.as_ref().is_some_and(Pace::is_free) {
             extras.pace = None;
@@ -291,52 +293,30 @@ impl<S: Service> Context<S> {
         if let Some(buffers) = &mut slot.buffers {
             buffers.trim();
         }
-        self.recycle(id.slot);
+        self.connections.recycle(id.slot);
         if !fault!("lifted-rate-holds-on") {
-            self.will_read(id.slot);
-            self.will_flush(id.slot);
+            self.connections.will_read(id.slot);
+            self.connections.will_flush(id.slot);
         }
-    }
-
-    fn finish(&mut self, id: ConnectionId, reason: CloseReason) {
-        let Some(slot) = self.slots.find_mut(id).filter(|slot| slot.is_open()) else { return };
-        slot.set(Flags::FINISHING);
-        if reason == CloseReason::Ended {
-            slot.set(Flags::ENDING);
-        }
-        self.will_flush(id.slot);
-        self.arm_linger(id.slot);
-    }
-
-    /// Sets the time after which a closed connection ends if its peer has accepted no output.
-    pub(crate) fn arm_linger(&mut self, index: u32) {
-        let own = if self.lingers.is_empty() { None } else { self.lingers.get(&self.slots.id_at(index)).copied() };
-        self.deadlines.arm(&mut self.slots, index, self.now, own.unwrap_or(self.config.linger));
     }
 
     pub(crate) fn abort_because(&mut self, id: ConnectionId, reason: CloseReason) {
-        if self.slots.find(id).is_some() {
-            self.end_now(id.slot, reason);
+        if self.connections.find(id).is_some() {
+            self.connections.end_now(id.slot, reason);
         }
     }
 
     /// Prepares a connection to queue `more` bytes: returns its slot, with buffers, or `None` if it
     /// accepts no more output.
     fn output(&mut self, id: ConnectionId, more: usize) -> Option<&mut Slot<S::Connection>> {
-        let slot = self.slots.find(id).filter(|slot| slot.is_writable())?;
+        let slot = self.connections.find(id).filter(|slot| slot.is_writable())?;
         if slot.output_len() + more > self.config.output_bytes_max {
-            self.end_now(id.slot, CloseReason::OutputFull);
+            self.connections.end_now(id.slot, CloseReason::OutputFull);
             return None;
         }
-        let fresh = if slot.buffers.is_none() { Some(self.take_buffers()) } else { None };
-        let slot = self.slots.find_mut(id)?;
-        if slot.raise(Flags::TO_FLUSH) {
-            self.to_flush.push(id.slot);
-        }
-        if fresh.is_some() {
-            slot.buffers = fresh;
-        }
-        Some(slot)
+        self.connections.will_flush(id.slot);
+        self.connections.buffers_mut(id.slot);
+        self.connections.get_mut(id.slot)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::event_loop::Hosted;
 use crate::mailbox::Inlet;
 use crate::service::Service;
 
+/// Services beside this one.
 impl<S: Service> Context<S> {
     /// Adds another service to this loop, beside this one, and returns the context of the new
     /// service: to listen, to connect, and to get the mailbox through which others post to it. Its

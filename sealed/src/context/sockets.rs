@@ -11,25 +11,25 @@ use crate::mailbox::Worked;
 use crate::net::{Listener, Stream};
 use crate::service::Service;
 use crate::slot::{Flags, NO_LISTENER};
-use crate::socket::{Connect, Listen, ListeningSocket, Socket};
+use crate::socket::{Bound, Connect, Listen, ListeningSocket, Socket};
 use crate::token::Source;
 use crate::workers::WorkError;
 
+/// Listening, connecting, and sockets that were created elsewhere.
 impl<S: Service> Context<S> {
-    /// Listens on an address. With port 0 the system chooses a port;
-    /// [`listen_addr`](Self::listen_addr) returns it.
+    /// Listens on an address. With port 0 the system chooses a port.
     ///
     /// # Errors
     ///
     /// Returns [`Error::Listen`] if the address cannot be resolved, bound or listened on, if the
     /// loop is [shutting down](Self::is_draining), or if the service already has 65,535 listeners.
-    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<ListenerId> {
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> Result<Bound> {
         let listen = listen.into();
         let own = listen.socket.clone().filter(|_| !fault!("listener-options-ignored"));
         let options = own.unwrap_or_else(|| self.config.socket.clone());
         let backlog = listen.backlog.unwrap_or(self.config.backlog);
         let bound = listen.at.clone().find(|address| self.network.bind(&address, listen.reuse_port, backlog, &options));
-        let added = bound.and_then(|listener| self.add_listener(Some(listener), &listen));
+        let added = bound.and_then(|listener| self.add_bound(listener, &listen));
         added.map_err(|source| Error::Listen { address: listen.at.name, source })
     }
 
@@ -40,10 +40,10 @@ impl<S: Service> Context<S> {
     ///
     /// Returns [`Error::Listen`] if the socket cannot be taken over, or if the loop is [shutting
     /// down](Self::is_draining).
-    pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<ListenerId> {
+    pub fn adopt_listener(&mut self, socket: impl Into<ListeningSocket>, how: Listen) -> Result<Bound> {
         let options = how.socket.clone().unwrap_or_else(|| self.config.socket.clone());
         let adopted = self.network.adopt_listener(socket.into(), &options);
-        let added = adopted.and_then(|listener| self.add_listener(Some(listener), &how));
+        let added = adopted.and_then(|listener| self.add_bound(listener, &how));
         added.map_err(|source| Error::Listen { address: how.at.name, source })
     }
 
@@ -83,7 +83,7 @@ impl<S: Service> Context<S> {
 
     /// Checks that the service may have another connection.
     fn check_room(&self) -> io::Result<()> {
-        if self.slots.0.len() >= self.config.connections_max {
+        if self.connections.len() >= self.config.connections_max {
             return Err(io::Error::other("the loop is at connections_max"));
         }
         // A service that reconnects would keep the loop from ending.
@@ -129,9 +129,9 @@ impl<S: Service> Context<S> {
         self.dials.begin(id, addresses, connect);
         if let Err(error) = start(self, id) {
             self.dials.end(id.slot);
-            self.slots.0.remove(id.slot as usize);
+            self.connections.remove(id.slot);
             if !fault!("untried-stays-counted") {
-                self.counters.connections.set(self.slots.0.len() as u64);
+                self.counters.connections.set(self.connections.len() as u64);
             }
             return Err(error);
         }
@@ -203,6 +203,11 @@ impl<S: Service> Context<S> {
         for timer in dial.limit.into_iter().chain(dial.next) {
             self.timers.cancel(timer);
         }
+    }
+
+    fn add_bound(&mut self, listener: Listener, how: &Listen) -> io::Result<Bound> {
+        let address = listener.local_addr()?;
+        Ok(Bound { listener: self.add_listener(Some(listener), how)?, address })
     }
 
     /// Adds a listener, or, with `None`, its number only, if another loop accepts for this one.

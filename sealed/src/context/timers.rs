@@ -128,6 +128,7 @@ impl<T> Rhythm<T> {
     }
 }
 
+/// Timers of the service, and deadlines of connections.
 impl<S: Service> Context<S> {
     /// Sets a one-shot timer: [`expired`](Service::expired) is called once, with `value`.
     ///
@@ -188,15 +189,15 @@ impl<S: Service> Context<S> {
     /// [`timed_out`](Service::timed_out) is called once. A longer delay than about 24
     /// days is cut to that.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
-        if self.slots.find(id).is_some_and(Slot::is_open) {
-            self.deadlines.arm(&mut self.slots, id.slot, self.now, delay);
+        if self.connections.find(id).is_some_and(Slot::is_open) {
+            self.connections.set_deadline(id.slot, self.now, delay);
         }
     }
 
     /// Removes the deadline of a connection.
     pub fn clear_deadline(&mut self, id: ConnectionId) {
-        if self.slots.find(id).is_some_and(Slot::is_open) {
-            self.deadlines.cancel(&mut self.slots, id.slot);
+        if self.connections.find(id).is_some_and(Slot::is_open) {
+            self.connections.clear_deadline(id.slot);
         }
     }
 

@@ -36,6 +36,7 @@ impl fmt::Debug for Work {
     }
 }
 
+/// Work that blocks, on other threads.
 impl<S: Service> Context<S> {
     /// Passes work that blocks to `workers`. The message that it returns is delivered by
     /// [`message`](Service::message), after those that the work [reported](Job::report) before. A

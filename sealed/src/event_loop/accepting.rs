@@ -112,7 +112,7 @@ impl<S: Service> Hosted<S> {
     }
 
     fn welcome(&mut self, id: ConnectionId, listener: ListenerId, peer: &Address) {
-        self.cx.slots.0[id.slot as usize].listener = listener.index() as u16;
+        self.cx.connections[id.slot].listener = listener.index() as u16;
         self.cx.listeners[listener.index()].connections += 1;
         self.cx.counters.accepted.add(1);
         self.begin_handshake(id, listener);
@@ -124,12 +124,12 @@ impl<S: Service> Hosted<S> {
         let limit = self.cx.set_due(self.cx.config.handshake_limit, Due::Limit(id));
         match acceptor.session(limit) {
             Ok(session) => self.cx.begin_tls(id, session),
-            Err(_) => self.cx.end_now(id.slot, CloseReason::Failed(io::ErrorKind::InvalidInput)),
+            Err(_) => self.cx.connections.end_now(id.slot, CloseReason::Failed(io::ErrorKind::InvalidInput)),
         }
     }
 
     fn is_full(&self) -> bool {
-        self.cx.slots.0.len() >= self.cx.config.connections_max.min(CONNECTIONS_MAX).min(u32::MAX as usize)
+        self.cx.connections.len() >= self.cx.config.connections_max.min(CONNECTIONS_MAX).min(u32::MAX as usize)
     }
 
     /// Pauses accepting until a connection is freed or `accept_retry` has passed; new connections

@@ -2,8 +2,6 @@
 
 use std::mem;
 
-use slab::Slab;
-
 use super::Hosted;
 use crate::buffers::Buffers;
 use crate::context::{Context, Due};
@@ -27,7 +25,7 @@ pub(crate) enum Flushed {
 impl<S: Service> Hosted<S> {
     pub(super) fn flush(&mut self) {
         let spare = mem::take(&mut self.spare);
-        let mut list = mem::replace(&mut self.cx.to_flush, spare);
+        let mut list = self.cx.connections.take_to_flush(spare);
         for index in list.drain(..) {
             self.flush_slot(index);
         }
@@ -37,7 +35,7 @@ impl<S: Service> Hosted<S> {
     /// Sends the queued output of one connection, and handles the consequences.
     fn flush_slot(&mut self, index: u32) {
         let cx = &mut self.cx;
-        let slot = &mut cx.slots.0[index as usize];
+        let slot = &mut cx.connections[index];
         slot.clear(Flags::TO_FLUSH);
         if slot.is(Flags::CLOSING | Flags::CONNECTING) || !slot.is(Flags::WRITABLE) {
             return;
@@ -46,9 +44,9 @@ impl<S: Service> Hosted<S> {
         let ciphered = slot.ciphered_sent();
         let flushed = match cx.flush_one(index) {
             Ok(flushed) => flushed,
-            Err(error) => return cx.end_now(index, CloseReason::Failed(error.kind())),
+            Err(error) => return cx.connections.end_now(index, CloseReason::Failed(error.kind())),
         };
-        let slot = &mut cx.slots.0[index as usize];
+        let slot = &mut cx.connections[index];
         let after = slot.output_len();
         if flushed == Flushed::Blocked {
             slot.clear(Flags::WRITABLE);
@@ -60,7 +58,7 @@ impl<S: Service> Hosted<S> {
         let goes_on = goes_on && !(fault!("closing-cuts-off-rate") && flushed == Flushed::Waiting);
         if flushed != Flushed::All && goes_on && is_finishing {
             // The connection is slow, not dead.
-            cx.arm_linger(index);
+            cx.connections.arm_linger(index, cx.now);
         } else if flushed == Flushed::All && is_finishing {
             return self.linger(index);
         } else if (flushed == Flushed::All || fault!("half-close-overtakes")) && slot.is(Flags::SHUT) {
@@ -68,13 +66,13 @@ impl<S: Service> Hosted<S> {
         }
         if (before > low || fault!("drained-below-low-mark") && after < before) && after <= low && !is_finishing {
             let cx = &mut self.cx;
-            cx.recycle(index);
-            let id = cx.slots.id_at(index);
+            cx.connections.recycle(index);
+            let id = cx.connections.id_at(index);
             if cx.is_open(id) {
                 self.call(Some(id), |service, cx| service.drained(cx, id));
             }
         } else if before > 0 && after == 0 {
-            self.cx.recycle(index);
+            self.cx.connections.recycle(index);
         }
     }
 
@@ -82,28 +80,28 @@ impl<S: Service> Hosted<S> {
     /// whether the connection has more time. The kernel reports writability only when much room is
     /// free, so a peer that takes little at a time must not be mistaken for a dead one.
     pub(super) fn ask_again(&mut self, index: u32) -> bool {
-        let slot = &mut self.cx.slots.0[index as usize];
+        let slot = &mut self.cx.connections[index];
         if !slot.has_unsent() || slot.is(Flags::CONNECTING) {
             return false;
         }
         slot.set(Flags::WRITABLE);
         self.flush_slot(index);
-        let slot = &self.cx.slots.0[index as usize];
+        let slot = &self.cx.connections[index];
         let is_moved = slot.deadline.is_armed() && (slot.is(Flags::FINISHING) || !fault!("moved-deadline-reported"));
         is_moved || slot.is(Flags::CLOSING)
     }
 
     /// Completes a half-close: sends the end of this side's output.
     fn shut(&mut self, index: u32) {
-        let slot = &mut self.cx.slots.0[index as usize];
+        let slot = &mut self.cx.connections[index];
         if slot.raise(Flags::LINGERING) {
             // If this fails, the connection has failed; a read reports the error, after the bytes
             // that can still be read.
             let _ = slot.stream.shut_down_writing();
         }
         if slot.is(Flags::ENDED) && !fault!("both-ended-stays") {
-            let id = self.cx.slots.id_at(index);
-            self.cx.close_ended(id);
+            let id = self.cx.connections.id_at(index);
+            self.cx.close(id);
         }
     }
 
@@ -111,83 +109,56 @@ impl<S: Service> Hosted<S> {
     /// would make the kernel reset the connection, and the peer might lose the last bytes.
     fn linger(&mut self, index: u32) {
         let cx = &mut self.cx;
-        let slot = &mut cx.slots.0[index as usize];
+        let slot = &mut cx.connections[index];
         // Only once: the kernel reports every time the socket becomes writable, and the limit must
         // not be extended.
         let is_first = slot.raise(Flags::LINGERING);
         let over = slot.is(Flags::ENDED) || is_first && slot.stream.shut_down_writing().is_err();
         if over {
-            return cx.end_now(index, CloseReason::Closed);
+            return cx.connections.end_now(index, CloseReason::Closed);
         }
         if is_first {
-            cx.arm_linger(index);
+            cx.connections.arm_linger(index, cx.now);
         }
-        cx.will_read(index);
+        cx.connections.will_read(index);
     }
 
     /// Reports each connection that ended in this tick to the service, then frees their slots.
     /// Returns whether memory was released.
     pub(super) fn close(&mut self) -> bool {
         let mut next = 0;
-        while next < self.cx.closing.len() {
-            let (index, reason) = self.cx.closing[next];
+        while let Some((index, reason)) = self.cx.connections.closing_at(next) {
             next += 1;
-            let id = self.cx.slots.id_at(index);
-            let slot = &mut self.cx.slots.0[index as usize];
+            let id = self.cx.connections.id_at(index);
+            let slot = &mut self.cx.connections[index];
             assert!(slot.raise(Flags::CLOSED), "closed is called once");
             if slot.is(Flags::CONNECTING) {
                 self.cx.end_dial(index);
             }
-            let state = mem::take(&mut self.cx.slots.0[index as usize].state);
+            let state = mem::take(&mut self.cx.connections[index].state);
             self.call(Some(id), |service, cx| service.closed(cx, id, state, reason));
         }
         if next == 0 {
             return false;
         }
         let cx = &mut self.cx;
-        let mut closing = mem::take(&mut cx.closing);
+        let closing = cx.connections.take_closing();
+        let closed = closing.len();
         for (index, _) in &closing {
             cx.free(*index);
         }
-        // The lists may contain freed slots. The lists are short, and in most ticks no connection
-        // ends.
-        let gone = |index: &u32| cx.slots.0.contains(*index as usize);
-        cx.to_read.retain(gone);
-        cx.to_flush.retain(gone);
-        cx.counters.closed.add(closing.len() as u64);
-        cx.counters.connections.set(cx.slots.0.len() as u64);
-        let closed = closing.len();
-        closing.clear();
-        closing.shrink_to(64);
-        cx.closing = closing;
-        self.cx.listeners.iter_mut().for_each(|held| held.after = None);
-        self.shrink(closed)
-    }
-
-    /// Releases memory once connections use little of it. Returns whether they do.
-    fn shrink(&mut self, closed: usize) -> bool {
-        let cx = &mut self.cx;
-        let used = cx.slots.0.len();
-        if !cx.shrink.is_due(closed, used, cx.slots.0.capacity()) {
-            return false;
-        }
-        if used == 0 {
-            cx.slots.0 = Slab::new();
-            cx.pool.truncate(16);
-        } else {
-            cx.slots.0.shrink_to_fit();
-        }
-        for list in [&mut cx.to_read, &mut cx.to_flush] {
-            list.shrink_to_fit();
-        }
-        true
+        cx.connections.forget_freed(closing);
+        cx.counters.closed.add(closed as u64);
+        cx.counters.connections.set(cx.connections.len() as u64);
+        cx.listeners.iter_mut().for_each(|held| held.after = None);
+        cx.connections.shrink(closed)
     }
 }
 
 impl<S: Service> Context<S> {
     /// Sends as much of a connection's queued output as possible.
     fn flush_one(&mut self, index: u32) -> std::io::Result<Flushed> {
-        let slot = &mut self.slots.0[index as usize];
+        let slot = &mut self.connections[index];
         let is_last = slot.is(Flags::FINISHING | Flags::SHUT);
         let Some(buffers) = &mut slot.buffers else { return Ok(Flushed::All) };
         let Buffers { outbox, extras, .. } = &mut **buffers;
@@ -218,7 +189,7 @@ impl<S: Service> Context<S> {
         if let Some(pace) = &mut extras.pace {
             self.groups.take(pace, Way::Out, sent);
             if is_held_back && !pace.set_waits(Way::Out, true) {
-                let id = self.slots.id_at(index);
+                let id = self.connections.id_at(index);
                 self.set_due(wait, Due::Pace(id, Way::Out));
             }
         }
@@ -228,20 +199,20 @@ impl<S: Service> Context<S> {
 
     /// Resumes a connection whose rate allows more bytes.
     pub(super) fn go_on(&mut self, id: ConnectionId, way: Way) {
-        let Some(slot) = self.slots.find_mut(id) else { return };
+        let Some(slot) = self.connections.find_mut(id) else { return };
         let Some(pace) = slot.extras().and_then(|extras| extras.pace.as_mut()) else { return };
         pace.set_waits(way, false);
         if pace.is_free() {
             self.settle_pace(id);
         }
         match way {
-            Way::In => self.will_read(id.slot),
-            Way::Out => self.will_flush(id.slot),
+            Way::In => self.connections.will_read(id.slot),
+            Way::Out => self.connections.will_flush(id.slot),
         }
     }
 
     fn free(&mut self, index: u32) {
-        let mut slot = self.slots.0.remove(index as usize);
+        let mut slot = self.connections.remove(index);
         let id = ConnectionId { slot: index, serial: slot.serial };
         self.cancel_works_of(id);
         self.futures.cancel_of(id);
@@ -255,10 +226,9 @@ impl<S: Service> Context<S> {
         if let Some(group) = group.and_then(|group| self.groups.get(group)) {
             group.members -= 1;
         }
-        if !self.lingers.is_empty() {
-            self.lingers.remove(&ConnectionId { slot: index, serial: slot.serial });
+        if let Some(buffers) = slot.buffers {
+            self.connections.spares.put(buffers);
         }
-        self.pool_buffers(slot.buffers);
     }
 }
 

@@ -98,19 +98,19 @@ impl<S: Service> Hosted<S> {
         let Some(port) = cx.datagrams.find(id) else { return Ok(()) };
         // A datagram that fills one byte more than the limit is too long.
         let room = port.received_bytes_max + 1;
-        if cx.read_buffer.len() < room {
-            cx.read_buffer.resize(room, 0);
+        if cx.buffers.fresh.len() < room {
+            cx.buffers.fresh.resize(room, 0);
         }
-        let (count, from) = port.socket.receive(&mut cx.read_buffer[..room])?;
+        let (count, from) = port.socket.receive(&mut cx.buffers.fresh[..room])?;
         if count == room && !fault!("cut-datagram-passed-on") {
             cx.counters.datagrams_too_long.add(1);
             self.tell_failure(id, DatagramError::TooLong { from });
             return Ok(());
         }
         cx.counters.datagrams_received.add(1);
-        let buffer = mem::take(&mut cx.read_buffer);
+        let buffer = mem::take(&mut cx.buffers.fresh);
         self.call(None, |service, cx| service.datagram(cx, id, &from, &buffer[..count]));
-        self.cx.read_buffer = buffer;
+        self.cx.buffers.fresh = buffer;
         Ok(())
     }
 

@@ -18,7 +18,7 @@ impl<S: Service> Hosted<S> {
         }
         for attempt in mem::take(&mut self.answered) {
             let Some((slot, stream)) = self.cx.dials.attempt(attempt) else { continue };
-            if self.cx.slots.0[slot as usize].is(Flags::CLOSING) {
+            if self.cx.connections[slot].is(Flags::CLOSING) {
                 continue;
             }
             match stream.take_error().and_then(|()| stream.peer_addr()) {
@@ -43,7 +43,7 @@ impl<S: Service> Hosted<S> {
                 dial.set_addresses(addresses);
                 self.try_next(id.slot);
             }
-            Err(error) => self.cx.end_now(id.slot, CloseReason::NotConnected(error.kind())),
+            Err(error) => self.cx.connections.end_now(id.slot, CloseReason::NotConnected(error.kind())),
         }
     }
 
@@ -62,7 +62,7 @@ impl<S: Service> Hosted<S> {
 
     fn try_next(&mut self, slot: u32) {
         if let Err(error) = self.cx.dial_next(slot) {
-            self.cx.end_now(slot, CloseReason::NotConnected(error.kind()));
+            self.cx.connections.end_now(slot, CloseReason::NotConnected(error.kind()));
         }
     }
 
@@ -73,20 +73,20 @@ impl<S: Service> Hosted<S> {
         }
         let id = dial.id;
         if let Err(error) = self.cx.registry.move_stream(&mut stream, Source::Connection(id.slot as usize)) {
-            return self.cx.end_now(id.slot, CloseReason::NotConnected(error.kind()));
+            return self.cx.connections.end_now(id.slot, CloseReason::NotConnected(error.kind()));
         }
-        let slot = &mut self.cx.slots.0[id.slot as usize];
+        let slot = &mut self.cx.connections[id.slot];
         slot.stream = stream;
         slot.clear(Flags::CONNECTING);
         slot.set(Flags::READABLE | Flags::WRITABLE);
-        self.cx.will_read(id.slot);
-        self.cx.will_flush(id.slot);
+        self.cx.connections.will_read(id.slot);
+        self.cx.connections.will_flush(id.slot);
         if let Some((connector, name)) = dial.connect.tls {
             // The time limit includes the handshake.
             let limit = dial.limit.filter(|_| !fault!("limit-cuts-off-later"));
             return match connector.session(name, limit) {
                 Ok(session) => self.cx.begin_tls(id, session),
-                Err(_) => self.cx.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::InvalidInput)),
+                Err(_) => self.cx.connections.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::InvalidInput)),
             };
         }
         if let Some(timer) = dial.limit.filter(|_| !fault!("limit-outlives-connecting")) {
@@ -105,18 +105,18 @@ impl<S: Service> Hosted<S> {
 
     /// Ends a connection attempt or a handshake whose time limit has passed.
     pub(super) fn limit_passed(&mut self, id: ConnectionId) {
-        let Some(slot) = self.cx.slots.find_mut(id) else { return };
+        let Some(slot) = self.cx.connections.find_mut(id) else { return };
         let is_connecting = slot.is(Flags::CONNECTING);
         if let Some(tls) = slot.extras().and_then(|extras| extras.tls.as_mut()) {
             tls.limit = None;
             let reason = tls.failure(io::ErrorKind::TimedOut);
-            self.cx.end_now(id.slot, reason);
+            self.cx.connections.end_now(id.slot, reason);
         }
         if is_connecting {
             if let Some(dial) = self.cx.dials.find(id.slot) {
                 dial.limit = None;
             }
-            self.cx.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::TimedOut));
+            self.cx.connections.end_now(id.slot, CloseReason::NotConnected(io::ErrorKind::TimedOut));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 use std::{io, mem};
 
+use crate::buffers::ReadBuffers;
 use crate::caught;
 use crate::context::{Accepting, Context, Due};
 use crate::error::{CloseReason, Error};
@@ -34,19 +35,6 @@ pub(crate) struct Hosted<S: Service> {
     pub(super) answered: Vec<usize>,
     /// The message of the panic after which the service gets no more calls.
     panicked: Option<String>,
-}
-
-/// The buffers that a loop reads into. Its services take turns with them.
-#[derive(Debug, Default)]
-pub(crate) struct ReadBuffers {
-    fresh: Vec<u8>,
-    plain: Vec<u8>,
-}
-
-impl ReadBuffers {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self { fresh: vec![0; bytes.max(1)], plain: Vec::new() }
-    }
 }
 
 /// The requests of a loop to each of its services, whatever their types. The order of the methods
@@ -166,13 +154,13 @@ impl<S: Service> Tenant for Hosted<S> {
     fn end_drain(&mut self) {
         if self.cx.draining_until.is_some_and(|until| until <= self.cx.now) && !fault!("drain-limit-not-kept") {
             self.cx.counters.enter(Step::Draining);
-            let left: Vec<u32> = self.cx.slots.0.iter().map(|(index, _)| index as u32).collect();
+            let left: Vec<u32> = self.cx.connections.iter().map(|(index, _)| index).collect();
             for index in left {
                 // Send what the kernel takes at once before the connection ends.
                 if !fault!("shutdown-drops-at-once") {
                     self.ask_again(index);
                 }
-                self.cx.end_now(index, CloseReason::Shutdown);
+                self.cx.connections.end_now(index, CloseReason::Shutdown);
             }
             if !fault!("datagrams-open-past-drain-limit") {
                 self.cx.close_datagrams();
@@ -190,10 +178,10 @@ impl<S: Service> Tenant for Hosted<S> {
 
     fn read(&mut self, lent: &mut ReadBuffers) {
         self.cx.counters.enter(Step::Reading);
-        self.swap_buffers(lent);
+        mem::swap(&mut self.cx.buffers, lent);
         self.read_all();
         self.serve_datagrams();
-        self.swap_buffers(lent);
+        mem::swap(&mut self.cx.buffers, lent);
         self.report_sources();
         self.cx.counters.leave();
     }
@@ -223,7 +211,7 @@ impl<S: Service> Tenant for Hosted<S> {
     }
 
     fn has_connections(&self) -> bool {
-        !self.cx.slots.0.is_empty()
+        self.cx.connections.len() > 0
     }
 
     fn end(&mut self) {
@@ -295,11 +283,6 @@ impl<S: Service> Hosted<S> {
         }
     }
 
-    fn swap_buffers(&mut self, lent: &mut ReadBuffers) {
-        mem::swap(&mut self.cx.read_buffer, &mut lent.fresh);
-        mem::swap(&mut self.cx.plain_buffer, &mut lent.plain);
-    }
-
     /// Keeps an empty list for reuse, so that a tick allocates none, unless a burst has made the
     /// list long.
     pub(super) fn keep_spare(&mut self, list: Vec<u32>) {
@@ -313,10 +296,8 @@ impl<S: Service> Hosted<S> {
         let cx = &self.cx;
         !self.has_started
             || cx.listeners.iter().any(Accepting::can_accept)
-            || !cx.to_read.is_empty()
+            || cx.connections.has_work()
             || !cx.datagrams.to_serve.is_empty()
-            || !cx.to_flush.is_empty()
-            || !cx.closing.is_empty()
             || !cx.inlet.is_empty()
             || !cx.deferred.is_empty() && !fault!("deferred-left-waiting")
             || !cx.added.is_empty()
@@ -328,7 +309,7 @@ impl<S: Service> Hosted<S> {
     fn next_time(&self) -> Option<Duration> {
         let cx = &self.cx;
         let until = |time: Duration| time.saturating_sub(cx.now);
-        let wheels = earliest(cx.deadlines.next_wait(cx.now), cx.timers.wheel.next_wait(cx.now));
+        let wheels = earliest(cx.connections.next_wait(cx.now), cx.timers.wheel.next_wait(cx.now));
         // When this limit has passed, all connections are gone and the loop waits only for other
         // loops.
         let limit = cx.draining_until.filter(|limit| *limit > cx.now || fault!("drained-loop-spins"));
@@ -338,25 +319,25 @@ impl<S: Service> Hosted<S> {
 
     /// Records an event that the kernel reported for a connection.
     fn note_connection(&mut self, index: u32, ready: &Readiness) {
-        let Some(slot) = self.cx.slots.0.get_mut(index as usize) else { return };
+        let Some(slot) = self.cx.connections.get_mut(index) else { return };
         if ready.failed {
             let kind = slot.stream.take_error().err().map_or(io::ErrorKind::ConnectionReset, |error| error.kind());
-            return self.cx.end_now(index, CloseReason::Failed(kind));
+            return self.cx.connections.end_now(index, CloseReason::Failed(kind));
         }
         if ready.ended {
             slot.set(Flags::END_SEEN);
         }
         if ready.readable || ready.ended {
             slot.set(Flags::READABLE);
-            self.cx.will_read(index);
+            self.cx.connections.will_read(index);
         }
         if ready.writable {
-            let slot = &mut self.cx.slots.0[index as usize];
+            let slot = &mut self.cx.connections[index];
             slot.set(Flags::WRITABLE);
             let has_output = slot.output_len() > 0 && !fault!("output-left-when-ready");
             // A connection with extras may have output that is not in its outbox.
             if has_output || slot.is(Flags::FINISHING | Flags::SHUT) || slot.has_extras() {
-                self.cx.will_flush(index);
+                self.cx.connections.will_flush(index);
             }
         }
     }
@@ -374,8 +355,8 @@ impl<S: Service> Hosted<S> {
     }
 
     fn expire(&mut self) {
-        while let Some(index) = self.cx.deadlines.expire(&mut self.cx.slots, self.cx.now) {
-            let id = self.cx.slots.id_at(index);
+        while let Some(index) = self.cx.connections.next_expired(self.cx.now) {
+            let id = self.cx.connections.id_at(index);
             if !fault!("kernel-not-asked-again") && self.ask_again(index) {
                 continue;
             }
@@ -383,7 +364,7 @@ impl<S: Service> Hosted<S> {
                 self.call(Some(id), |service, cx| service.timed_out(cx, id));
             } else {
                 // The connection was closed, and its time to send the rest has passed.
-                self.cx.end_now(index, CloseReason::TimedOut);
+                self.cx.connections.end_now(index, CloseReason::TimedOut);
             }
         }
         while let Some((timer, due)) = self.cx.timers.expire(self.cx.now) {

@@ -16,11 +16,11 @@ impl<S: Service> Hosted<S> {
     /// Reads from the connections that have input, in turn.
     pub(super) fn read_all(&mut self) {
         let spare = mem::take(&mut self.spare);
-        let mut list = mem::replace(&mut self.cx.to_read, spare);
+        let mut list = self.cx.connections.take_to_read(spare);
         for index in list.drain(..) {
-            self.cx.slots.0[index as usize].clear(Flags::TO_READ);
+            self.cx.connections[index].clear(Flags::TO_READ);
             let mut budget = self.cx.config.read_bytes_per_tick;
-            if self.cx.slots.0[index as usize].has_extras() {
+            if self.cx.connections[index].has_extras() {
                 budget = budget.min(self.cx.may_read(index));
                 if budget == 0 {
                     continue;
@@ -29,7 +29,7 @@ impl<S: Service> Hosted<S> {
             while self.read_once(index, &mut budget) {
                 if budget == 0 {
                     if !fault!("rest-not-read-again") {
-                        self.cx.will_read(index);
+                        self.cx.connections.will_read(index);
                     }
                     break;
                 }
@@ -42,7 +42,7 @@ impl<S: Service> Hosted<S> {
     /// more.
     fn read_once(&mut self, index: u32, budget: &mut usize) -> bool {
         let cx = &mut self.cx;
-        let slot = &mut cx.slots.0[index as usize];
+        let slot = &mut cx.connections[index];
         if slot.is(Flags::CLOSING | Flags::CONNECTING) {
             return false;
         }
@@ -53,7 +53,7 @@ impl<S: Service> Hosted<S> {
         let is_left_to_tls = slot.extras().is_some_and(|extras| mem::take(&mut extras.left_to_tls));
         if is_left_to_tls && !(is_finishing && fault!("handshake-discarded")) {
             slot.clear(Flags::AGAIN);
-            return self.decipher_left(self.cx.slots.id_at(index));
+            return self.decipher_left(self.cx.connections.id_at(index));
         }
         if is_finishing {
             return self.discard(index, budget);
@@ -65,17 +65,17 @@ impl<S: Service> Hosted<S> {
         if again && left > 0 {
             // Show the leftovers before reading anything else: the end must not be reported before
             // the input that precedes it.
-            let id = self.cx.slots.id_at(index);
+            let id = self.cx.connections.id_at(index);
             self.show_inbox(id, 0);
             // A service that asks to see the input again gets it in the next tick, so that no
             // connection can run forever in one tick.
-            return fault!("shown-again-same-tick") || !self.cx.slots.0[index as usize].is(Flags::AGAIN);
+            return fault!("shown-again-same-tick") || !self.cx.connections[index].is(Flags::AGAIN);
         }
         let room = self.cx.config.input_bytes_max.saturating_sub(left);
         let got = self.fetch(index, room.min(*budget));
         *budget = budget.saturating_sub(got.count);
-        let id = self.cx.slots.id_at(index);
-        if self.cx.slots.0[index as usize].has_extras() {
+        let id = self.cx.connections.id_at(index);
+        if self.cx.connections[index].has_extras() {
             return self.unwrap(id, &got, left);
         }
         self.show(id, got.count, left);
@@ -98,8 +98,8 @@ impl<S: Service> Hosted<S> {
             return;
         }
         self.call(Some(id), |service, cx| service.ended(cx, id));
-        if self.cx.slots.find(id).is_some_and(|slot| slot.is_open() && slot.is(Flags::SHUT)) {
-            self.cx.close_ended(id);
+        if self.cx.connections.find(id).is_some_and(|slot| slot.is_open() && slot.is(Flags::SHUT)) {
+            self.cx.close(id);
         }
     }
 
@@ -107,7 +107,7 @@ impl<S: Service> Hosted<S> {
     /// decrypts them.
     fn unwrap(&mut self, id: ConnectionId, got: &Fetched, left: usize) -> bool {
         self.cx.has_read(id.slot, got.count);
-        if self.cx.slots.0[id.slot as usize].extras().is_some_and(|extras| extras.tls.is_some()) {
+        if self.cx.connections[id.slot].extras().is_some_and(|extras| extras.tls.is_some()) {
             return self.decipher(id, got, left);
         }
         self.show(id, got.count, left);
@@ -124,16 +124,16 @@ impl<S: Service> Hosted<S> {
         }
         // The service is shown the loop's buffer, so the decrypted bytes take the buffer's place
         // for the call.
-        mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
-        if self.cx.slots.find(id).is_some_and(|slot| slot.is(Flags::PAUSED)) && !fault!("shown-though-paused") {
+        self.cx.buffers.swap();
+        if self.cx.connections.find(id).is_some_and(|slot| slot.is(Flags::PAUSED)) && !fault!("shown-though-paused") {
             // The service has paused the connection in the call about the handshake.
-            let buffer = mem::take(&mut self.cx.read_buffer);
+            let buffer = mem::take(&mut self.cx.buffers.fresh);
             self.cx.keep_input(id, &buffer[..deciphered.count]);
-            self.cx.read_buffer = buffer;
+            self.cx.buffers.fresh = buffer;
         } else {
             self.show(id, deciphered.count, left);
         }
-        mem::swap(&mut self.cx.read_buffer, &mut self.cx.plain_buffer);
+        self.cx.buffers.swap();
         let ended = self.cx.tls_ended(id.slot);
         self.tell_end(id, ended);
         got.more
@@ -149,14 +149,14 @@ impl<S: Service> Hosted<S> {
     /// Decrypts the input that the service left when it started TLS, which belongs to the
     /// handshake.
     fn decipher_left(&mut self, id: ConnectionId) -> bool {
-        let slot = &mut self.cx.slots.0[id.slot as usize];
+        let slot = &mut self.cx.connections[id.slot];
         let ended = slot.is(Flags::ENDED);
         let inbox = slot.buffers.as_mut().map(|buffers| mem::take(&mut buffers.inbox)).unwrap_or_default();
         let left = inbox.bytes.get(inbox.start..).unwrap_or_default().to_vec();
         let got = Fetched { count: left.len(), more: true, ended };
-        let buffer = mem::replace(&mut self.cx.read_buffer, left);
+        let buffer = mem::replace(&mut self.cx.buffers.fresh, left);
         let goes_on = self.decipher(id, &got, 0);
-        self.cx.read_buffer = buffer;
+        self.cx.buffers.fresh = buffer;
         goes_on
     }
 
@@ -164,12 +164,12 @@ impl<S: Service> Hosted<S> {
     fn fetch(&mut self, index: u32, room: usize) -> Fetched {
         let nothing = Fetched { count: 0, more: false, ended: false };
         let cx = &mut self.cx;
-        let slot = &mut cx.slots.0[index as usize];
-        let room = room.min(cx.read_buffer.len());
+        let slot = &mut cx.connections[index];
+        let room = room.min(cx.buffers.fresh.len());
         if room == 0 || !slot.is(Flags::READABLE) || slot.is(Flags::ENDED) {
             return nothing;
         }
-        match slot.stream.read(&mut cx.read_buffer[..room]) {
+        match slot.stream.read(&mut cx.buffers.fresh[..room]) {
             Ok(0) => {
                 slot.clear(Flags::READABLE);
                 slot.set(Flags::ENDED);
@@ -189,7 +189,7 @@ impl<S: Service> Hosted<S> {
                 nothing
             }
             Err(error) => {
-                cx.end_now(index, CloseReason::Failed(error.kind()));
+                cx.connections.end_now(index, CloseReason::Failed(error.kind()));
                 nothing
             }
         }
@@ -198,23 +198,23 @@ impl<S: Service> Hosted<S> {
     /// Shows the service `count` bytes of the loop's buffer, and copies the untaken rest to an
     /// inbox.
     fn show_fresh(&mut self, id: ConnectionId, count: usize) {
-        let buffer = mem::take(&mut self.cx.read_buffer);
+        let buffer = mem::take(&mut self.cx.buffers.fresh);
         let mut input = Input::new(&buffer[..count], self.cx.config.input_bytes_max);
         self.receive(id, &mut input);
         self.cx.keep_input(id, input.bytes());
-        self.cx.read_buffer = buffer;
+        self.cx.buffers.fresh = buffer;
     }
 
     fn receive(&mut self, id: ConnectionId, input: &mut Input<'_>) {
         self.cx.receiving = Some(id.slot);
         self.call(Some(id), |service, cx| service.received(cx, id, input));
         self.cx.receiving = None;
-        let slot = &mut self.cx.slots.0[id.slot as usize];
+        let slot = &mut self.cx.connections[id.slot];
         if slot.is(Flags::AGAIN) {
             if input.is_empty() {
                 slot.clear(Flags::AGAIN);
             } else {
-                self.cx.will_read(id.slot);
+                self.cx.connections.will_read(id.slot);
             }
         }
     }
@@ -223,9 +223,9 @@ impl<S: Service> Hosted<S> {
     /// inbox.
     fn show_inbox(&mut self, id: ConnectionId, count: usize) {
         let cx = &mut self.cx;
-        let Some(buffers) = &mut cx.slots.0[id.slot as usize].buffers else { return };
+        let Some(buffers) = &mut cx.connections[id.slot].buffers else { return };
         let mut inbox = mem::take(&mut buffers.inbox);
-        inbox.bytes.extend_from_slice(&cx.read_buffer[..count]);
+        inbox.bytes.extend_from_slice(&cx.buffers.fresh[..count]);
         let mut input = Input::new(&inbox.bytes[inbox.start..], cx.config.input_bytes_max);
         self.receive(id, &mut input);
         inbox.start += input.taken();
@@ -233,24 +233,21 @@ impl<S: Service> Hosted<S> {
         let cx = &mut self.cx;
         // The call may have made the connection return its buffers, because they looked empty
         // without the inbox.
-        let buffers = cx.slots.0[id.slot as usize].buffers.take();
-        let mut buffers = if inbox.is_empty() { buffers } else { Some(buffers.unwrap_or_else(|| cx.take_buffers())) };
-        if let Some(buffers) = &mut buffers {
-            buffers.inbox = inbox;
+        if cx.connections[id.slot].buffers.is_some() || !inbox.is_empty() {
+            cx.connections.buffers_mut(id.slot).inbox = inbox;
         }
-        cx.slots.0[id.slot as usize].buffers = buffers;
-        cx.recycle(id.slot);
+        cx.connections.recycle(id.slot);
     }
 
     /// Discards input of a connection that this side has closed, until the peer's end.
     fn discard(&mut self, index: u32, budget: &mut usize) -> bool {
         let cx = &mut self.cx;
-        let slot = &mut cx.slots.0[index as usize];
-        match slot.stream.read(&mut cx.read_buffer) {
+        let slot = &mut cx.connections[index];
+        match slot.stream.read(&mut cx.buffers.fresh) {
             Ok(0) => {
                 slot.set(Flags::ENDED);
                 if slot.is(Flags::LINGERING) && !fault!("waits-though-peer-ended") {
-                    cx.end_now(index, CloseReason::Ended);
+                    cx.connections.end_now(index, CloseReason::Ended);
                 }
                 false
             }
@@ -261,7 +258,7 @@ impl<S: Service> Hosted<S> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(error) => {
-                cx.end_now(index, CloseReason::Failed(error.kind()));
+                cx.connections.end_now(index, CloseReason::Failed(error.kind()));
                 false
             }
         }
@@ -274,18 +271,13 @@ impl<S: Service> Context<S> {
         if bytes.is_empty() {
             return;
         }
-        let mut buffers = match self.slots.0[id.slot as usize].buffers.take() {
-            Some(buffers) => buffers,
-            None => self.take_buffers(),
-        };
-        buffers.inbox.bytes.extend_from_slice(bytes);
-        self.slots.0[id.slot as usize].buffers = Some(buffers);
+        self.connections.buffers_mut(id.slot).inbox.bytes.extend_from_slice(bytes);
     }
 
     /// Returns how many bytes may be read from a connection now. If none may, sets a timer to read
     /// again later.
     fn may_read(&mut self, index: u32) -> usize {
-        let slot = &mut self.slots.0[index as usize];
+        let slot = &mut self.connections[index];
         if slot.is(Flags::FINISHING) && !fault!("discarding-held-to-rate") {
             // The input is discarded, so no rate applies.
             return usize::MAX;
@@ -293,14 +285,14 @@ impl<S: Service> Context<S> {
         let Some(pace) = slot.extras().and_then(|extras| extras.pace.as_mut()) else { return usize::MAX };
         let (allowed, wait) = self.groups.allowance(pace, Way::In, self.now);
         if allowed == 0 && !pace.set_waits(Way::In, true) {
-            let id = self.slots.id_at(index);
+            let id = self.connections.id_at(index);
             self.set_due(wait, Due::Pace(id, Way::In));
         }
         allowed
     }
 
     fn has_read(&mut self, index: u32, count: usize) {
-        if let Some(pace) = self.slots.0[index as usize].extras().and_then(|extras| extras.pace.as_mut()) {
+        if let Some(pace) = self.connections[index].extras().and_then(|extras| extras.pace.as_mut()) {
             self.groups.take(pace, Way::In, count);
         }
     }

@@ -92,7 +92,7 @@
 //!
 //! fn main() -> sealed::Result<()> {
 //!     let mut event_loop = EventLoop::new(Config::default(), Tally::default())?;
-//!     println!("listening on {}", event_loop.listen("127.0.0.1:7777")?);
+//!     println!("listening on {}", event_loop.listen("127.0.0.1:7777")?.address);
 //!     event_loop.stop_on_signals()?;
 //!     event_loop.run()
 //! }
@@ -125,7 +125,7 @@
 //!         ..Faults::default()
 //!     });
 //!     let mut event_loop = sim.event_loop(Config::default(), Tally::default()).expect("a loop");
-//!     let address = event_loop.listen("10.0.0.1:7777").expect("it is free");
+//!     let address = event_loop.listen("10.0.0.1:7777").expect("it is free").address;
 //!     let mailbox = event_loop.mailbox();
 //!     let id = sim.start(event_loop);
 //!

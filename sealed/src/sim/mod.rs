@@ -25,7 +25,7 @@
 //! let sim = Simulation::new(7);
 //! sim.set_faults(Faults { short_read: 0.5, short_write: 0.5, would_block: 0.2, ..Faults::default() });
 //! let mut event_loop = sim.event_loop(Config::default(), Echo)?;
-//! let address = event_loop.listen("10.0.0.1:7777")?;
+//! let address = event_loop.listen("10.0.0.1:7777")?.address;
 //! sim.start(event_loop);
 //!
 //! let mut ann = sim.connect(address);

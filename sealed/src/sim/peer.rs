@@ -154,7 +154,7 @@ impl Peer {
     ///
     /// # let sim = sealed::sim::Simulation::new(1);
     /// # let mut event_loop = sim.event_loop(Config::default(), Echo)?;
-    /// # let address = event_loop.listen("10.0.0.1:80")?;
+    /// # let address = event_loop.listen("10.0.0.1:80")?.address;
     /// # sim.start(event_loop);
     /// let mut peer = sim.connect(address);
     /// peer.send(b"\x05hello\x02you");

@@ -210,6 +210,7 @@ impl<F: AsFd> fmt::Debug for Source<F> {
     }
 }
 
+/// Sources: objects with a file descriptor.
 impl<S: Service> Context<S> {
     /// Makes the loop report the readiness of an object with a file descriptor to this service, by
     /// [`Service::ready`], as long as the returned [`Source`] exists. What is ready already is

@@ -49,7 +49,7 @@ const SHRINK: Limits = Limits { runs_max: 1_000, time_max: Duration::from_secs(1
 /// sim::check(0..50, |sim| {
 ///     sim.set_faults(Faults { short_read: 0.5, short_write: 0.5, ..Faults::default() });
 ///     let mut event_loop = sim.event_loop(Config::default(), Echo).expect("a loop");
-///     let address = event_loop.listen("10.0.0.1:7777").expect("it is free");
+///     let address = event_loop.listen("10.0.0.1:7777").expect("it is free").address;
 ///     sim.start(event_loop);
 ///     let mut peers: Vec<Peer> = (0..5).map(|_| sim.connect(&address)).collect();
 ///     peers.iter_mut().for_each(|peer| peer.send("hello"));
