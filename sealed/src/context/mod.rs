@@ -68,9 +68,9 @@ use crate::token::Source;
 /// ```
 ///
 /// A half-closed or closing connection can also end at once. However a connection ends,
-/// [`Service::closed`] is called once, at the end of the tick, with the [`CloseReason`]; after it
-/// the id is stale. The peer sees an ordinary end only if the kernel has taken all output, and a
-/// reset otherwise.
+/// [`Service::closed`] is called once, at the end of the tick, with the
+/// [reason](crate::CloseReason); after it the id is stale. The peer sees an ordinary end only if
+/// the kernel has taken all output, and a reset otherwise.
 ///
 /// | the service | calls | the reason is |
 /// | --- | --- | --- |
