@@ -1,10 +1,13 @@
-//! The limits of one loop.
+//! The limits of one service.
 
 use std::time::Duration;
 
 use crate::socket::SocketOptions;
 
-/// Limits of one event loop. Every field has a default that is safe on the open internet.
+/// Limits of one service of an event loop.
+///
+/// Multiply those that hold for one connection by [`connections_max`](Self::connections_max) to see
+/// what all connections together may take. There is no idle limit: a service sets deadlines.
 ///
 /// Take the fields that you do not set from [`Default`], as in
 /// `Config { backlog: 64, ..Config::default() }`: a minor version may add fields.
@@ -16,23 +19,25 @@ pub struct Config {
     /// Maximum number of connections that the kernel holds for each listener until they are
     /// accepted (the backlog). Default 4,096.
     pub backlog: i32,
-    /// Bytes of the buffer that the loop lends to the connection it is reading. Default 64 KiB.
+    /// Bytes of the buffer that the loop lends to the connection it is reading; 0 counts as 1.
+    /// Default 64 KiB.
     pub read_buffer_bytes: usize,
-    /// Maximum bytes read from one connection in one tick before other connections get their turn.
-    /// Default 256 KiB.
+    /// Maximum bytes read from one connection in one tick before other connections get their turn;
+    /// 0 counts as 1. Default 256 KiB.
     pub read_bytes_per_tick: usize,
     /// Maximum number of datagrams received from one datagram socket in one tick before other
-    /// sockets get their turn, at least 1. Default 256.
+    /// sockets get their turn; 0 counts as 1. Default 256.
     pub datagrams_per_tick: usize,
-    /// Maximum number of connections accepted from one listener in one tick. Default 256.
+    /// Maximum number of connections accepted from one listener in one tick; 0 counts as 1. Default
+    /// 256.
     pub accepts_per_tick: usize,
-    /// Maximum number of messages taken from the mailbox in one tick. Default 4,096.
+    /// Maximum number of messages taken from the mailbox in one tick; 0 counts as 1. Default 4,096.
     pub messages_per_tick: usize,
     /// Maximum number of messages that wait in the mailbox; further posts are refused. Default
     /// 65,536.
     pub mailbox_messages_max: usize,
     /// Bytes that a service may leave untaken in the input of one connection; at this limit the
-    /// loop stops reading from the connection. Default 64 KiB.
+    /// loop stops reading from the connection. 0 counts as 1. Default 64 KiB.
     pub input_bytes_max: usize,
     /// Maximum bytes queued for one connection. A write that would exceed this limit resets the
     /// connection with [`CloseReason::OutputFull`](crate::CloseReason::OutputFull). Default 16 MiB.
@@ -42,23 +47,24 @@ pub struct Config {
     /// Default 256 KiB.
     pub output_high_bytes: usize,
     /// Low watermark of the output queue of one connection: as soon as at most this many bytes are
-    /// left, [`drained`](crate::Service::drained) is called. Values from the high watermark on count
-    /// as one byte less than that. Default 0: all bytes have to be sent.
+    /// left, [`drained`](crate::Service::drained) is called. Values from the high watermark on
+    /// count as one byte less than that. Default 0: all bytes have to be sent.
     pub output_low_bytes: usize,
     /// Maximum number of buffer sets kept for reuse. Default 256.
     pub pooled_buffers_max: usize,
     /// Capacity in bytes that a pooled buffer may keep. Default 16 KiB.
     pub pooled_buffer_bytes_max: usize,
-    /// Longest time for which the peer of a closed connection may take no queued output; then the
-    /// connection is reset with [`CloseReason::TimedOut`](crate::CloseReason::TimedOut). Once all
-    /// output has been sent, also the time the peer has to close its side.
-    /// [`Context::set_linger`](crate::Context::set_linger) overrides it for one connection. Default
-    /// 5 s.
+    /// The linger time: after a connection is closed, how long its peer may go without taking
+    /// queued output before it is reset with
+    /// [`CloseReason::TimedOut`](crate::CloseReason::TimedOut), and then how long the peer has to
+    /// end its side. [`Context::set_linger`](crate::Context::set_linger) overrides it for one
+    /// connection. Default 5 s.
     pub linger: Duration,
     /// Options of all stream sockets that have no options of their own.
     pub socket: SocketOptions,
     /// Time limit for the TLS handshake of an accepted connection, and for one that is started on a
-    /// connection that already exists; at this limit the connection is aborted. Default 10 s.
+    /// connection that already exists; at this limit the connection ends with
+    /// [`CloseReason::TimedOut`](crate::CloseReason::TimedOut). Default 10 s.
     pub handshake_limit: Duration,
     /// Time to wait before accepting again after the process ran out of file descriptors, unless
     /// this loop frees one earlier. Default 100 ms.

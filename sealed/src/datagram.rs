@@ -49,16 +49,18 @@ pub(crate) struct DatagramOptions {
 
 impl Datagram {
     /// Binds a socket to `address`: UDP, or a Unix socket if the address is a path. With port 0 the
-    /// system chooses a port. If a name resolves to several addresses, the first usable one is
-    /// taken. An empty path (`unix:`) makes an unnamed Unix socket, which can send but cannot be
-    /// answered. The file of a Unix socket that a dead process left behind is replaced; the file of
-    /// one that is in use is not. The file is removed when the socket is closed.
+    /// system chooses a port. A name is looked up at once, which may block; if it resolves to
+    /// several addresses, the first usable one is taken. An empty path (`unix:`) makes an unnamed
+    /// Unix socket, which can send but cannot be answered. The file of a Unix socket that a dead
+    /// process left behind is replaced; the file of one that is in use is not. The file is removed
+    /// when the socket is closed.
     pub fn on(address: impl ToAddresses) -> Self {
         Self { at: Some(Named::look_up(&address)), ..Self::default() }
     }
 
-    /// Opens a socket that is connected to `peer`, on a port that the system chooses, or, if `peer`
-    /// is a path, without a name.
+    /// Opens a socket that is connected to `peer`. A UDP socket gets a port that the system
+    /// chooses. A Unix socket has no name, so the peer cannot answer. A name is looked up at once,
+    /// which may block.
     pub fn to(peer: impl ToAddresses) -> Self {
         Self { peer: Some(Named::look_up(&peer)), ..Self::default() }
     }
@@ -72,9 +74,10 @@ impl Datagram {
         self
     }
 
-    /// Sets whether other sockets of the same user may bind the same UDP port (`SO_REUSEPORT`, on
-    /// Unix). The kernel distributes the datagrams over them by the addresses of both ends; those
-    /// of a multicast group go to all of them. Has no effect on Unix sockets. Default false.
+    /// Sets whether other sockets of the same user may bind the same UDP port (`SO_REUSEPORT`).
+    /// Needs Unix; elsewhere opening fails with the kind `Unsupported`. The kernel distributes the
+    /// datagrams over them by the addresses of both ends; those of a multicast group go to all of
+    /// them. Has no effect on Unix sockets. Default false.
     #[must_use]
     pub fn reuse_port(mut self, reuse_port: bool) -> Self {
         self.options.reuse_port = reuse_port;
@@ -150,8 +153,8 @@ impl Datagram {
         self
     }
 
-    /// Sets the interface through which the socket sends to multicast groups: that of `like`, whose
-    /// group has no effect. By default the system decides.
+    /// Sets the interface through which the socket sends to multicast groups. Only the interface of
+    /// `like` is used, not its group. By default the system decides.
     #[must_use]
     pub fn multicast_interface(mut self, like: impl Into<Multicast>) -> Self {
         self.options.multicast_interface = Some(like.into());

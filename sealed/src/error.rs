@@ -92,11 +92,14 @@ pub enum CloseReason {
     /// has taken all queued output.
     Ended,
     /// The connection failed: the peer reset it, became unreachable, or timed out in the kernel.
+    /// With TLS also if the peer broke the protocol or sent an alert (`InvalidData`), or if it
+    /// ended without announcing it (`UnexpectedEof`).
     Failed(io::ErrorKind),
     /// An outgoing connection could not be made.
     NotConnected(io::ErrorKind),
-    /// The deadline of the connection passed; or the connection was closed, and its peer accepted
-    /// no queued output for the [linger time](crate::Context::set_linger).
+    /// The deadline of the connection passed, or the limit of its TLS handshake on the server's
+    /// side; or the connection was closed, and its peer accepted no queued output for the [linger
+    /// time](crate::Context::set_linger).
     TimedOut,
     /// A write would have queued more than
     /// [`Config::output_bytes_max`](crate::Config::output_bytes_max) for the connection.

@@ -34,18 +34,52 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs a service over its connections, on one thread, and further services beside it.
 ///
-/// The order of a tick is always: wait, accept, read, report [sources](Service::ready), deliver
-/// messages, expire timers, [`turned`](Service::turned), flush, close, free. A connection that a
-/// call closes stays addressable until the end of the tick. Reading includes datagrams, after the
-/// connections of the same service.
+/// ```
+/// use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service};
+///
+/// struct Echo;
+///
+/// impl Service for Echo {
+///     type Connection = ();
+///     type Message = ();
+///     type Timer = ();
+///
+///     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+///         cx.write(id, input.take_all());
+///     }
+/// }
+///
+/// let mut event_loop = EventLoop::new(Config { connections_max: 1_000, ..Config::default() }, Echo)?;
+/// event_loop.listen("127.0.0.1:0")?;
+/// // The admin port echoes, too. It has its own limits.
+/// let admin = event_loop.add_service(Config { connections_max: 10, ..Config::default() }, Echo)?;
+/// println!("admin port at {}", admin.listen("127.0.0.1:0")?.address);
+/// # event_loop.stopper().stop();
+/// event_loop.run()?;
+/// # Ok::<(), sealed::Error>(())
+/// ```
+///
+/// # Ticks
+///
+/// A tick begins with a wait for events. [`started`](Service::started),
+/// [`draining`](Service::draining) and [`signalled`](Service::signalled) come first, if there is
+/// reason to call them. Then each tick has four steps, always in this order:
+///
+/// 1. Connections are accepted and made.
+/// 2. Input is read: of connections, then of datagram sockets. After it, the readiness of
+///    [sources](Service::ready) is reported.
+/// 3. Messages are delivered, futures are polled, and then deadlines and timers expire.
+/// 4. [`turned`](Service::turned) is called. Then output is flushed, and connections are closed and
+///    freed. A connection that a call closes stays addressable until here.
 ///
 /// # Several services
 ///
 /// A loop is created with one service, and [`add_service`](Self::add_service) adds others: an HTTP
 /// server, its client, a custom protocol and an admin port can share a loop. Each service has its
-/// own connections, listeners, timers, messages and limits, and a [`Context`] of its own; an id
-/// that one context returned means nothing to another. The services take turns in each step of a
-/// tick, in the order in which they were added, so no call is made from within another. They
+/// own connections, listeners, timers, messages and limits, and a [`Context`] of its own. Never
+/// use an id with another context: ids carry no mark of their service, so it may find an unrelated
+/// connection. The services take turns in each of the four steps of a tick, in the order in which
+/// they were added, so no call is made from within another. They
 /// communicate by [`Mailbox`]: a question contains an id and the mailbox for the answer, as in
 /// `services` among the repository's examples. An idle connection costs the same as on a loop of
 /// its own.
@@ -127,23 +161,26 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Makes SIGINT and SIGTERM stop the loop: the loop drains within its drain limit, and a second
-    /// signal ends that limit.
+    /// signal ends that limit. This holds for the whole process until it ends: after
+    /// [`run`](Self::run) has returned, the signals have no effect any more.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Signal`] if the signals cannot be caught.
+    /// Returns [`Error::Signal`] if the signals cannot be caught, of the kind `Unsupported` on
+    /// systems other than Unix and in a simulation.
     pub fn stop_on_signals(&mut self) -> Result<()> {
         let (registry, token) = self.poller.signals().map_err(Error::Signal)?;
         self.signals.catch_stops(registry, token).map_err(Error::Signal)
     }
 
     /// Delivers these signals to the first service, by [`signalled`](Service::signalled), instead
-    /// of the default action of the process. Works on Unix only; several signals of one number that
-    /// arrive together may be delivered once.
+    /// of the default action of the process. Several signals of one number that arrive together may
+    /// be delivered once.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Signal`] if the signals cannot be caught.
+    /// Returns [`Error::Signal`] if the signals cannot be caught, as SIGKILL and a few others never
+    /// can, and of the kind `Unsupported` on systems other than Unix and in a simulation.
     pub fn deliver_signals(&mut self, signals: &[i32]) -> Result<()> {
         let (registry, token) = self.poller.signals().map_err(Error::Signal)?;
         signals.iter().try_for_each(|signal| self.signals.catch(*signal, registry, token)).map_err(Error::Signal)
@@ -159,7 +196,7 @@ impl<S: Service> EventLoop<S> {
         self.first.cx.stopper()
     }
 
-    /// Returns a handle that reads the loop's counters from any thread.
+    /// Returns a handle that reads the counters of the first service from any thread.
     pub fn watch(&self) -> Watch {
         self.first.cx.watch()
     }
@@ -183,9 +220,8 @@ impl<S: Service> EventLoop<S> {
         self.others.iter_mut().find_map(|other| other.as_any_mut().downcast_mut::<Hosted<T>>()).map(Hosted::parts)
     }
 
-    /// Runs until the loop has been stopped and has drained. A loop of a pool also waits for the
-    /// other loops of the pool. After that, posts to the loop's mailbox are refused with
-    /// [`PostError::Gone`](crate::PostError::Gone).
+    /// Runs until the loop has been stopped and has drained. After that, posts to its mailboxes are
+    /// refused with [`PostError::Gone`](crate::PostError::Gone).
     ///
     /// # Errors
     ///
@@ -197,12 +233,13 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Runs one tick, which waits at most `wait` for an event; `None` waits without limit. Returns
-    /// whether another tick is to follow.
+    /// whether another tick is to follow. Once it has returned false, do not call it again.
     ///
     /// # Errors
     ///
-    /// Returns [`Error::Panicked`] if a call of the service panicked, and from then on in every
-    /// call. Returns [`Error::Wait`] if the readiness queue fails.
+    /// Returns [`Error::Panicked`] if a call of the service panicked, or if an earlier tick was
+    /// broken off by a panic outside such a call, and from then on in every call. Returns
+    /// [`Error::Wait`] if the readiness queue fails.
     pub fn turn(&mut self, wait: Option<Duration>) -> Result<bool> {
         let outcome = self.turn_once(wait);
         if !matches!(outcome, Ok(true)) && !fault!("posts-taken-after-end") {
@@ -229,7 +266,7 @@ impl<S: Service> EventLoop<S> {
         self.wait(wait)?;
         self.heed_stops()?;
         for signal in mem::take(&mut self.signalled) {
-            self.first.call(None, |service, cx| service.signalled(cx, signal));
+            self.first.signal(signal);
         }
         self.check_panic()?;
         self.step(Tenant::establish)?;

@@ -31,16 +31,19 @@
 //!
 //! A loop runs on one thread and has one service object, or [several](EventLoop#several-services).
 //! The [`Context`] that is passed to every call owns all connections of the service, so any call
-//! can write to any of them; publishing to many connections needs nothing more. Output is queued
-//! and flushed at the end of the tick, with one vectored write per connection. After a partial
-//! write, the rest is sent in order as soon as the socket is writable again.
+//! can write to any of them; publishing to many connections needs nothing more. Output is queued,
+//! and sent at the end of the tick (one turn of the loop, from one wait to the next), usually in
+//! one system call per connection. After a partial write, the rest is sent in order as soon as the
+//! socket is writable again.
 //!
 //! Loops share no state. They, and other threads, communicate by [`Mailbox`]. A [`Pool`] runs
 //! several loops, one per core.
 //!
-//! An idle connection costs its slot of 40 bytes plus the service's own state: buffers belong to
-//! the loop and are lent to a connection only while bytes are in flight. Every limit is a field of
-//! [`Config`].
+//! An idle connection costs its slot of 40 bytes plus the service's own state, on 64-bit systems
+//! and without the feature `sim`: buffers belong to the loop and are lent to a connection only
+//! while bytes are in flight. A connection with TLS or a rate limit keeps its buffers. [`Config`]
+//! has the limits of a service; [`Listen`], [`Connect`], [`Datagram`] and [`Workers`] have their
+//! own.
 //!
 //! # Features at a glance
 //!
@@ -49,7 +52,7 @@
 //! | Sockets | TCP and Unix, accepted ([`Listen`]) and connected ([`Connect`], several addresses in parallel); sockets created elsewhere ([`Context::adopt`]) |
 //! | Datagrams | [UDP and Unix](Context::bind_datagram), connected or not; a [bounded queue](Datagram::queue_bytes_max) for sending; [multicast](Multicast); a budget per tick |
 //! | Output | [queued](Context::write), [shared](Context::write_bytes), [written through](Context::write_through); high and low watermarks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort), [reset](Context::reset) |
-//! | Input | lent to the service, which may leave a rest ([`Input`]); [pausing](Context::pause); a read budget per tick |
+//! | Input | lent to the service, which may leave some of it ([`Input`]); [pausing](Context::pause); a read budget per tick |
 //! | Time | a [deadline](Context::set_deadline) per connection; [one-shot](Context::set_timer) and [periodic](Context::set_interval) timers; [moving](Context::move_timer) or [cancelling](Context::cancel_timer) a timer costs no more than setting it |
 //! | Other descriptors | the readiness of any object with a file descriptor: the pipes of child processes, inotify, connections of C libraries ([`Source`], [`Service::ready`]) |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
@@ -67,8 +70,9 @@
 //!
 //! # Platforms
 //!
-//! Linux is the primary platform. macOS, the BSDs and Windows work as far as mio supports them; on
-//! these a [`Pool`] accepts on one loop for all loops. Signals, Unix sockets and sources need Unix.
+//! Linux is the primary platform. macOS, the BSDs and Windows work as far as mio supports them;
+//! there, by default, the first loop of a [`Pool`] accepts and hands connections on. Signals, Unix
+//! sockets and sources need Unix.
 //!
 //! # Reading the source
 //!

@@ -16,7 +16,7 @@ use crate::service::Panic;
 /// once per batch.
 pub(crate) const BATCH: usize = 64;
 
-/// Posts messages to one loop, from any thread. Clones post to the same loop.
+/// Posts messages to one service of a loop, from any thread. Clones post to the same service.
 ///
 /// Messages that one thread posts arrive in the order in which it posted them.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::event_loop::EventLoop;
 use crate::id::ListenerId;
 use crate::mailbox::{Handed, Inlet, Mail, Mailbox, PostError};
 use crate::net::{Clock, Listener, Network, Poller, Stream, Waker};
-use crate::service::Service;
+use crate::service::{Panic, Service};
 use crate::signal::Signals;
 use crate::socket::{Bound, Listen, ListeningSocket};
 use crate::stats::{Counters, Watch};
@@ -37,8 +37,8 @@ pub struct Place<M> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
     /// Every loop listens on the same port, and the kernel distributes the connections
-    /// (`SO_REUSEPORT`, on Linux). No loop waits for another, but one loop may get more than its
-    /// share.
+    /// (`SO_REUSEPORT`). No loop waits for another, but one loop may get more than its share. Needs
+    /// Unix; elsewhere listening fails with the kind `Unsupported`.
     SharedPort,
     /// The first loop accepts, and sends each connection to the loop with the fewest connections.
     LeastLoaded,
@@ -55,6 +55,45 @@ impl Default for Spread {
 /// Several event loops, each on its own thread with its own service.
 ///
 /// Every loop has the same listeners, no matter how their connections are [distributed](Spread).
+/// The loops share nothing: services send each other messages, through the mailboxes of their
+/// [`Place`].
+///
+/// ```
+/// use sealed::{Config, ConnectionId, Context, Input, Mailbox, Place, Pool, Service};
+///
+/// /// Shouts each line to the clients of all loops.
+/// struct Shout {
+///     mailboxes: Vec<Mailbox<String>>,
+/// }
+///
+/// impl Service for Shout {
+///     type Connection = ();
+///     type Message = String;
+///     type Timer = ();
+///
+///     fn received(&mut self, _: &mut Context<Self>, _: ConnectionId, input: &mut Input<'_>) {
+///         while let Some(line) = input.take_until(b'\n') {
+///             let line = String::from_utf8_lossy(line).to_uppercase();
+///             for mailbox in &self.mailboxes {
+///                 // A loop that is overloaded misses the line.
+///                 let _ = mailbox.post(line.clone());
+///             }
+///         }
+///     }
+///
+///     fn message(&mut self, cx: &mut Context<Self>, line: String) {
+///         for id in cx.connection_ids() {
+///             cx.write(id, line.as_bytes());
+///         }
+///     }
+/// }
+///
+/// let mut pool = Pool::new(Config::default(), None)?;
+/// println!("listening on {}", pool.listen("127.0.0.1:0")?.address);
+/// # pool.stopper().stop();
+/// pool.run(|place: Place<String>| Shout { mailboxes: place.mailboxes })?;
+/// # Ok::<(), sealed::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Pool<M> {
     config: Config,
@@ -140,6 +179,8 @@ impl<M: Send + 'static> Pool<M> {
     }
 
     /// Returns the limits of each loop, mutably. Change them before the pool listens.
+    /// [`mailbox_messages_max`](Config::mailbox_messages_max) is fixed already, because the
+    /// mailboxes exist.
     pub fn config_mut(&mut self) -> &mut Config {
         &mut self.config
     }
@@ -152,7 +193,8 @@ impl<M: Send + 'static> Pool<M> {
     }
 
     /// Pins the thread of each loop to a processor of its own, as far as there are enough
-    /// processors. This works on Linux; elsewhere the system places the threads.
+    /// processors. This works on Linux; elsewhere the system places the threads. Needs the feature
+    /// `pin`.
     #[cfg(feature = "pin")]
     pub fn pin(&mut self, pinned: bool) {
         self.pinned = pinned;
@@ -293,9 +335,9 @@ impl<M: Send + 'static> Pool<M> {
     ///
     /// # Errors
     ///
-    /// If a loop ends with an error, or with a panic ([`Error::Panicked`]), the other loops are
-    /// stopped and the first error is returned. Returns [`Error::Thread`] if a thread cannot be
-    /// started.
+    /// If a loop ends with an error, or if it or `service` panics ([`Error::Panicked`]), the other
+    /// loops are stopped, and the error of the first such loop is returned. Returns
+    /// [`Error::Thread`] if a thread cannot be started; the loops that have started are stopped.
     pub fn run<S, F>(self, service: F) -> Result<()>
     where
         S: Service<Message = M>,
@@ -304,8 +346,8 @@ impl<M: Send + 'static> Pool<M> {
         let service = Arc::new(service);
         let plan = Arc::new(self.plan());
         let mut seats = self.seats.into_iter().enumerate();
-        let first = seats.next();
-        let mut threads = Vec::new();
+        let mut first = seats.next();
+        let (mut threads, mut outcome) = (Vec::new(), Ok(()));
         for (index, seat) in seats {
             let (service, plan) = (service.clone(), plan.clone());
             let started = thread::Builder::new().name(format!("loop {index}")).spawn(move || {
@@ -316,17 +358,21 @@ impl<M: Send + 'static> Pool<M> {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     self.stopper.stop();
-                    return Err(Error::Thread(error));
+                    outcome = Err(Error::Thread(error));
+                    // The loops that run wait for those that have not left.
+                    first = None;
+                    break;
                 }
             }
         }
-        let mut outcome = Ok(());
         if let Some((index, seat)) = first {
             let _guard = StopAll(plan.stopper.clone());
-            outcome = plan.run(index, seat, self.signals, &*service);
+            let signals = self.signals;
+            let run = AssertUnwindSafe(|| plan.run(index, seat, signals, &*service));
+            outcome = panic::catch_unwind(run).unwrap_or_else(|payload| Err(failure(payload)));
         }
         for thread in threads {
-            outcome = outcome.and(thread.join().unwrap_or_else(|payload| Err(Error::of_panic(&*payload))));
+            outcome = outcome.and(thread.join().unwrap_or_else(|payload| Err(failure(payload))));
         }
         outcome
     }
@@ -362,11 +408,7 @@ impl<M: Send + 'static> Plan<M> {
         let outcome = event_loop.run();
         // What is left for the service, such as a future, can panic while it is dropped.
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| drop(event_loop)));
-        outcome.and(dropped.map_err(|payload| {
-            let error = Error::of_panic(&*payload);
-            caught::discard(payload);
-            error
-        }))
+        outcome.and(dropped.map_err(failure))
     }
 
     fn make_loop<S: Service<Message = M>>(
@@ -393,6 +435,13 @@ impl<M: Send + 'static> Plan<M> {
         cx.hand_over = Some(HandOver::new(index, self.mailboxes.clone(), self.counters.clone()));
         Ok(EventLoop::assemble(poller, cx, attendance, service(place)))
     }
+}
+
+/// Returns the error for a panic, whose payload may panic itself when it is dropped.
+fn failure(payload: Panic) -> Error {
+    let error = Error::of_panic(&*payload);
+    caught::discard(payload);
+    error
 }
 
 /// Sends each connection of a loop that accepts for all to the loop with the fewest connections.

@@ -10,9 +10,9 @@ use crate::shrink::Shrink;
 /// A token bucket: an average rate in bytes per second, and a burst after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Bytes per second, at least 1.
+    /// Bytes per second; 0 counts as 1.
     pub bytes_per_second: u64,
-    /// Bytes that may pass at once after a pause, at least 1.
+    /// Bytes that may pass at once after a pause, and at the beginning; 0 counts as 1.
     pub burst_bytes: u64,
 }
 
@@ -24,6 +24,15 @@ impl Rate {
 }
 
 /// Limits for reading from, and writing to, a connection or a group.
+///
+/// ```
+/// use sealed::{ConnectionId, Context, Rate, Rates, Service};
+///
+/// fn slow_down<S: Service>(cx: &mut Context<S>, id: ConnectionId) {
+///     let write = Rate { bytes_per_second: 1_000_000, burst_bytes: 64 * 1024 };
+///     cx.set_rates(id, Rates { read: Some(Rate::per_second(100_000)), write: Some(write) });
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rates {
     /// The limit for bytes read; `None` means no limit.

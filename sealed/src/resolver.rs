@@ -55,11 +55,24 @@ pub struct ResolverConfig {
     pub names_max: usize,
     /// Decides whether an address may be used, whether it was looked up or given in place of a
     /// name. An IPv4 address inside an IPv6 address (`::ffff:10.0.0.1`) is passed as IPv4. If no
-    /// address of a host may be used, the host is an error of the kind
+    /// address of a host may be used, the lookup fails with the kind
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied). A program that connects to hosts that
     /// strangers name should not let them reach its own network: not only loopback, private and
     /// link-local addresses, but also unspecified ones (`0.0.0.0`, `::`), which systems connect to
-    /// themselves. Default: all addresses.
+    /// themselves. The example `socks5` of the repository has such a list. Default: all addresses.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use sealed::ResolverConfig;
+    ///
+    /// // Only hosts of the company's own network.
+    /// fn is_internal(address: IpAddr) -> bool {
+    ///     matches!(address, IpAddr::V4(address) if address.octets()[0] == 10)
+    /// }
+    ///
+    /// let config = ResolverConfig { allow: is_internal, ..ResolverConfig::default() };
+    /// # let _ = config;
+    /// ```
     pub allow: fn(IpAddr) -> bool,
 }
 

@@ -19,7 +19,7 @@ pub type Panic = Box<dyn Any + Send>;
 ///
 /// A loop has one service, or [several of different kinds](crate::EventLoop#several-services), not
 /// one per connection. Data of a connection belongs in its
-/// [`Connection`](Service::Connection) state, which is stored inline in the loop's slab. The loop
+/// [`Connection`](Service::Connection) state, which is stored in the table of connections. The loop
 /// makes every call on its own thread and never from within another call. Each call gets the
 /// [`Context`], through which it may act on any connection.
 ///
@@ -27,7 +27,8 @@ pub type Panic = Box<dyn Any + Send>;
 /// others suit a simple server.
 #[allow(unused_variables)]
 pub trait Service: Sized + 'static {
-    /// State stored with each connection. It starts as its default value.
+    /// State stored with each connection. An accepted connection starts with the default value;
+    /// [`Context::connect`] and [`Context::adopt`] take one.
     type Connection: Default;
     /// The messages that other threads, and other services of the loop, post to this service
     /// through its [`Mailbox`](crate::Mailbox).
@@ -40,12 +41,14 @@ pub trait Service: Sized + 'static {
     /// place to start timers and connections, and to [add](Context::add_service) other services.
     fn started(&mut self, cx: &mut Context<Self>) {}
 
-    /// Handles a connection that a listener accepted.
+    /// Handles a connection that a listener accepted. With TLS, this comes before the handshake; if
+    /// the handshake fails, [`closed`](Service::closed) follows.
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {}
 
     /// Handles a connection that was made with [`Context::connect`], after the TLS handshake if
     /// there is one. If a connection could not be made, the loop calls only
-    /// [`closed`](Service::closed), with [`CloseReason::NotConnected`].
+    /// [`closed`](Service::closed), with [`CloseReason::NotConnected`], or with another reason if
+    /// this side ended it first.
     fn connected(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
     /// Handles the end of a TLS handshake that the service started on an existing connection, with
@@ -80,8 +83,9 @@ pub trait Service: Sized + 'static {
 
     /// Handles a drained output queue: the kernel has taken the queued output of the connection
     /// except for at most [`Config::output_low_bytes`](crate::Config::output_low_bytes), so the
-    /// service can write more. This comes whenever a queue has drained, even if no write returned
-    /// false.
+    /// service can write more. It is called whenever a queue has drained, even if no write returned
+    /// false. With TLS, up to 64 KiB of encrypted output may still be unsent. (The method has
+    /// nothing to do with [`draining`](Service::draining).)
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
     /// Handles a deadline, set with [`Context::set_deadline`], that has passed. By default, aborts
@@ -91,8 +95,9 @@ pub trait Service: Sized + 'static {
     }
 
     /// Handles the end of a connection. The loop calls this exactly once per connection, as the
-    /// last call for it. The id still finds the slot until the end of the tick, but nothing can be
-    /// sent any more.
+    /// last call for it, unless a panic ends the loop or the loop is dropped. The id stays valid
+    /// until the end of the tick, but [`Context::state`] returns a default value, because `state`
+    /// is the state, and nothing can be sent any more.
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}
 
     /// Handles a datagram that a socket opened with [`Context::bind_datagram`] has received from
@@ -150,7 +155,12 @@ pub trait Service: Sized + 'static {
     /// for example, a parser from another crate that sees only the bytes of one peer.
     ///
     /// A panic outside the calls of this trait, such as a panic in a `Drop`, does not reach this
-    /// method: it unwinds through `turn`, and every later `turn` returns the error.
+    /// method: it unwinds through `turn`, and every later `turn` returns the error. In a program
+    /// that is compiled with `panic = "abort"`, a panic ends the process.
+    ///
+    /// # Errors
+    ///
+    /// Return the payload to end the loop, as the default implementation does.
     fn panicked(&mut self, cx: &mut Context<Self>, id: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
         Err(payload)
     }

@@ -5,7 +5,7 @@ mod imp {
     use std::io::{self, Read};
     use std::os::unix::net::UnixStream;
 
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{FORBIDDEN, SIGINT, SIGTERM};
 
     /// Becomes readable when one of the requested signals arrives.
     #[derive(Debug, Default)]
@@ -23,6 +23,9 @@ mod imp {
 
         /// Catches a signal for delivery to the service.
         pub(crate) fn catch(&mut self, signal: i32, registry: &mio::Registry, token: usize) -> io::Result<()> {
+            if FORBIDDEN.contains(&signal) {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "this signal cannot be caught"));
+            }
             if self.delivered.iter().all(|(held, _)| *held != signal) {
                 self.delivered.push((signal, catch(&[signal], registry, token)?));
             }

@@ -18,14 +18,25 @@ const STAGGER: Duration = Duration::from_millis(250);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Options of stream sockets. TCP options have no effect on Unix sockets.
+///
+/// Take the fields that you do not set from [`Default`]: a minor version may add fields.
+///
+/// ```
+/// use std::time::Duration;
+/// use sealed::SocketOptions;
+///
+/// let options = SocketOptions { silence_max: Some(Duration::from_secs(20)), ..SocketOptions::default() };
+/// # let _ = options;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketOptions {
     /// Disables Nagle's algorithm (`TCP_NODELAY`), so that small writes are sent at once. Since a
     /// loop flushes once per tick, waiting for more output gains nothing. Default true.
     pub no_delay: bool,
     /// Time that a peer may leave sent bytes or keep-alive probes unacknowledged before the kernel
-    /// gives the connection up. The kernel sends probes after a quarter of this time without
-    /// traffic. `None` leaves the limit to the system, which may take hours. Default 60 s.
+    /// gives up on the connection. The kernel sends probes after a quarter of this time without
+    /// traffic. On systems other than Linux it concerns the probes only, and the system decides how
+    /// many may be lost. `None` leaves the limit to the system, which may take hours. Default 60 s.
     pub silence_max: Option<Duration>,
     /// Bytes of the kernel's receive buffer; `None` leaves the size to the system. Default `None`.
     pub receive_buffer_bytes: Option<usize>,
@@ -63,9 +74,10 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Listens on `address`. If a name resolves to several addresses, the first usable one is
-    /// taken. The file of a Unix socket that a dead server left behind is replaced; the file of one
-    /// that accepts connections is not. The file is removed when the loop stops.
+    /// Listens on `address`. A name is looked up at once, which may block; if it resolves to
+    /// several addresses, the first usable one is taken. The file of a Unix socket that a dead
+    /// server left behind is replaced; the file of one that accepts connections is not. The file is
+    /// removed when the loop begins to shut down.
     pub fn on(address: impl ToAddresses) -> Self {
         Self {
             at: Named::look_up(&address),
@@ -93,8 +105,9 @@ impl Listen {
         self
     }
 
-    /// Sets whether other listeners of the same user may bind the same TCP port (`SO_REUSEPORT`, on
-    /// Unix); the kernel distributes the connections over them.
+    /// Sets whether other listeners of the same user may bind the same TCP port (`SO_REUSEPORT`);
+    /// the kernel distributes the connections over them. Needs Unix; elsewhere listening fails with
+    /// the kind `Unsupported`.
     #[must_use]
     pub fn reuse_port(mut self, reuse_port: bool) -> Self {
         self.reuse_port = reuse_port;
@@ -184,19 +197,16 @@ impl Connect {
     /// blocking the loop. The time limit includes the lookup. An IP address in place of the name
     /// needs no lookup.
     ///
-    /// A name that cannot be resolved ends the connection with
-    /// [`CloseReason::NotConnected`](crate::CloseReason::NotConnected) and
-    /// [`NotFound`](io::ErrorKind::NotFound). Workers whose queue is full are an error of
-    /// [`Context::connect`](crate::Context::connect), with
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock).
-    ///
-    /// A server that connects where its clients tell it to, such as a proxy, must not let them
-    /// reach its own network: set [`ResolverConfig::allow`](crate::ResolverConfig::allow). An
-    /// address that is not allowed has the kind
+    /// A failure that is known at once is an error of
+    /// [`Context::connect`](crate::Context::connect): a failed lookup in the cache, an address in
+    /// place of the name that is not allowed, a name that cannot be one, or a full queue of the
+    /// workers ([`WouldBlock`](io::ErrorKind::WouldBlock)). A failure that the lookup finds ends
+    /// the connection with [`CloseReason::NotConnected`](crate::CloseReason::NotConnected) and the
+    /// kind [`NotFound`](io::ErrorKind::NotFound) or
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
     ///
-    /// What is known without a lookup, such as a failure in the cache or an address in place of the
-    /// name that is not allowed, is an error of `connect`. Everything else ends the connection.
+    /// A server that connects where its clients tell it to, such as a proxy, must not let them
+    /// reach its own network: set [`ResolverConfig::allow`](crate::ResolverConfig::allow).
     ///
     /// ```
     /// use sealed::{Connect, Resolver, ResolverConfig, Workers};
@@ -216,8 +226,10 @@ impl Connect {
         Self { to, limit: CONNECT_LIMIT, stagger: STAGGER, socket: None, tls: None, lookup: None }
     }
 
-    /// Sets the time limit for the whole connection attempt, including a TLS handshake. Default
-    /// 10 s.
+    /// Sets the time limit for the whole connection attempt, including a TLS handshake. At the
+    /// limit the connection ends with
+    /// [`CloseReason::NotConnected`](crate::CloseReason::NotConnected) and the kind `TimedOut`.
+    /// Default 10 s.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;

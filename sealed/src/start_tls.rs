@@ -6,7 +6,7 @@ use crate::service::Service;
 use crate::slot::Flags;
 use crate::tls::{Acceptor, Connector, Error, ServerName, Session};
 
-/// TLS on a connection that already exists.
+/// TLS on a connection that already exists. Needs the feature `tls`.
 impl<S: Service> Context<S> {
     /// Starts TLS on an open connection, with this side as the server, as after the command
     /// `STARTTLS` of SMTP.

@@ -9,7 +9,10 @@ use crate::net::Clock;
 /// Number of buckets in the histogram of tick lengths.
 const BUCKETS: usize = 32;
 
-/// Counters of one loop since it was started, at one moment.
+/// Counters of one service of a loop since the loop was started, at one moment.
+///
+/// Ticks are those of the loop. They are counted for its first service only; other services have 0
+/// in [`ticks`](Self::ticks), [`tick_lengths`](Self::tick_lengths) and [`busy`](Self::busy).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -50,8 +53,8 @@ pub struct Stats {
     pub timers_expired: u64,
 }
 
-/// A histogram of durations. Each bucket is twice as wide as the one below it; the first ends at
-/// 1 µs.
+/// A histogram of durations. The upper bound of each bucket is twice that of the one below it; the
+/// first bucket ends at 1 µs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; BUCKETS],
@@ -92,7 +95,7 @@ fn upper_bound(bucket: usize) -> Duration {
     Duration::from_micros(1 << bucket)
 }
 
-/// Reads the counters of a loop from any thread, at any time. Clones watch the same loop.
+/// Reads the counters of a service from any thread, at any time. Clones watch the same service.
 #[derive(Debug, Clone)]
 pub struct Watch {
     pub(crate) counters: Arc<Counters>,
@@ -119,8 +122,11 @@ pub enum Step {
     Starting,
     /// [`Service::draining`](crate::Service::draining), and connections that the drain limit ends.
     Draining,
+    /// [`Service::signalled`](crate::Service::signalled).
+    Signals,
     /// New connections: [`Service::accepted`](crate::Service::accepted) and
-    /// [`Service::connected`](crate::Service::connected).
+    /// [`Service::connected`](crate::Service::connected). A connection that another loop of a pool
+    /// accepted comes with the messages instead, and one whose TLS handshake ends with the input.
     Connecting,
     /// Input: [`Service::received`](crate::Service::received),
     /// [`Service::ended`](crate::Service::ended), [`Service::secured`](crate::Service::secured),
@@ -132,7 +138,8 @@ pub enum Step {
     /// Messages: [`Service::message`](crate::Service::message), and the futures of the service.
     Messages,
     /// Deadlines and timers: [`Service::timed_out`](crate::Service::timed_out) and
-    /// [`Service::expired`](crate::Service::expired).
+    /// [`Service::expired`](crate::Service::expired). Before a deadline is reported, output is
+    /// offered to the kernel once more, so [`Service::drained`](crate::Service::drained) may run.
     Timers,
     /// [`Service::turned`](crate::Service::turned).
     Turned,
@@ -143,9 +150,10 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Starting,
         Self::Draining,
+        Self::Signals,
         Self::Connecting,
         Self::Reading,
         Self::Messages,

@@ -36,7 +36,7 @@
 //! let acceptor = tls::Acceptor::from_pem(&certificate, &key)?;
 //! let mut event_loop = EventLoop::new(Config::default(), Echo)?;
 //! let (_, cx) = event_loop.parts();
-//! cx.listen(Listen::on(std::net::SocketAddr::from(([0, 0, 0, 0], 443))).tls(acceptor.clone()))?;
+//! cx.listen(Listen::on("0.0.0.0:443").tls(acceptor.clone()))?;
 //! // Later, on any thread, when the certificate has been renewed:
 //! acceptor.replace(tls::server_config(&std::fs::read("certificate.pem")?, &std::fs::read("key.pem")?)?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -46,6 +46,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use rustls;
+use rustls::crypto::CryptoProvider;
 pub use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -127,7 +128,14 @@ pub fn server_config(certificates: &[u8], key: &[u8]) -> Result<ServerConfig, Er
     let certificates =
         CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>().map_err(Error::Pem)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(Error::Pem)?;
-    Ok(ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?)
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.with_no_client_auth().with_single_cert(certificates, key)?)
+}
+
+/// Returns the cryptography of the process if one is installed. Without it, `builder` would panic
+/// in a program that enables a second one.
+fn provider() -> Arc<CryptoProvider> {
+    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
 }
 
 /// The client side of TLS. Clones share the configuration, and with it the sessions that can be
@@ -144,7 +152,20 @@ impl Connector {
     }
 
     /// Creates a connector that trusts servers whose certificate chain ends at one of these roots,
-    /// given as PEM text.
+    /// given as PEM text. For servers of the public web, make a [`ClientConfig`] with the roots of
+    /// the crate `webpki-roots` or `rustls-native-certs`, and use [`new`](Self::new).
+    ///
+    /// ```
+    /// use sealed::Connect;
+    /// use sealed::tls::{Connector, ServerName};
+    ///
+    /// # fn connect(roots: &[u8]) -> Result<Connect, Box<dyn std::error::Error>> {
+    /// let connector = Connector::trusting_pem(roots)?;
+    /// let name = ServerName::try_from("db.internal")?;
+    /// let connect = Connect::to("10.0.0.5:5432").tls(connector, name);
+    /// # Ok(connect)
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -155,7 +176,8 @@ impl Connector {
         for root in CertificateDer::pem_slice_iter(roots) {
             store.add(root.map_err(Error::Pem)?)?;
         }
-        Ok(Self::new(ClientConfig::builder().with_root_certificates(store).with_no_client_auth()))
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        Ok(Self::new(builder.with_root_certificates(store).with_no_client_auth()))
     }
 
     pub(crate) fn session(&self, name: ServerName<'static>, limit: Option<TimerId>) -> Result<Session, rustls::Error> {
@@ -357,7 +379,7 @@ fn full_is_would_block(written: io::Result<usize>) -> io::Result<usize> {
 }
 
 impl Listen {
-    /// Accepts connections with TLS.
+    /// Accepts connections with TLS. Needs the feature `tls`.
     #[must_use]
     pub fn tls(mut self, acceptor: Acceptor) -> Self {
         self.tls = Some(acceptor);
@@ -366,7 +388,8 @@ impl Listen {
 }
 
 impl Connect {
-    /// Connects with TLS. The server must present a certificate for `name`.
+    /// Connects with TLS. The server must present a certificate for `name`. Needs the feature
+    /// `tls`.
     #[must_use]
     pub fn tls(mut self, connector: Connector, name: ServerName<'static>) -> Self {
         self.tls = Some((connector, name));
@@ -377,7 +400,7 @@ impl Connect {
 /// TLS of a connection.
 impl<S: Service> Context<S> {
     /// Returns the negotiated TLS parameters; `None` before the handshake is done, and for a
-    /// connection without TLS.
+    /// connection without TLS. Needs the feature `tls`.
     pub fn tls(&self, id: ConnectionId) -> Option<Agreed> {
         let extras = self.connections.find(id)?.buffers.as_ref()?.extras.as_ref()?;
         extras.tls.as_ref()?.agreed()

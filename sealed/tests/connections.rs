@@ -204,6 +204,26 @@ fn a_stale_id_finds_nothing_after_its_slot_is_reused() {
 }
 
 #[test]
+fn limits_of_zero_count_as_one() {
+    let config = Config {
+        read_buffer_bytes: 0,
+        read_bytes_per_tick: 0,
+        accepts_per_tick: 0,
+        messages_per_tick: 0,
+        input_bytes_max: 0,
+        ..Config::default()
+    };
+    let stage = Stage::new(config, |length| length);
+    let (mut stream, id) = stage.connect();
+    stream.write_all(b"hello").expect("sent");
+    for byte in b"hello" {
+        assert_eq!(stage.next(), Call::Received(id, vec![*byte]));
+    }
+    stage.order(move |cx| assert!(cx.write(id, b"!")));
+    stream.read_exact(&mut [0]).expect("a message was delivered");
+}
+
+#[test]
 fn closed_is_called_once_and_last_with_its_reason() {
     let config = Config { output_bytes_max: 1_000_000, ..Config::default() };
     let stage = Stage::new(config, |length| length);

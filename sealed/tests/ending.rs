@@ -120,7 +120,7 @@ fn a_closed_connection_is_gone_as_soon_as_its_peer_has_ended_too() {
 #[test]
 fn a_slow_peer_gets_all_output_of_a_closed_connection_even_if_the_kernel_reports_room_late() {
     let (sim, node) = stage(Config { linger: SECOND * 5, ..Config::default() }, Book::default());
-    let link = Link { bandwidth: Some(1_000), buffer_bytes: 9_000, room_told_bytes: 6_000, ..Link::default() };
+    let link = Link { bandwidth: Some(1_000), buffer_bytes: 9_000, writable_room_bytes: 6_000, ..Link::default() };
     let mut peer = sim.connect_over(link, address("10.0.0.1:80"));
     sim.settle();
     let id = node.only();
@@ -143,7 +143,7 @@ fn a_slow_peer_gets_all_output_of_a_closed_connection_even_if_the_kernel_reports
 #[test]
 fn a_deadline_that_a_service_moves_on_drained_does_not_expire_early() {
     let (sim, node) = stage(Config::default(), Book::default());
-    let link = Link { bandwidth: Some(1_000), buffer_bytes: 9_000, room_told_bytes: 9_000, ..Link::default() };
+    let link = Link { bandwidth: Some(1_000), buffer_bytes: 9_000, writable_room_bytes: 9_000, ..Link::default() };
     let _peer = sim.connect_over(link, address("10.0.0.1:80"));
     sim.settle();
     let id = node.only();

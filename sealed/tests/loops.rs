@@ -283,6 +283,29 @@ fn a_loop_that_panics_ends_its_pool() {
 }
 
 #[test]
+fn a_service_that_cannot_be_made_ends_its_pool() {
+    for broken in 0..3 {
+        let (pool, _) = pool(3);
+        let outcome = pool.run(move |place: Place<()>| {
+            assert_ne!(place.index, broken, "a planned panic");
+            Greeter(place.index)
+        });
+        assert!(
+            matches!(&outcome, Err(sealed::Error::Panicked(text)) if text.contains("a planned panic")),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_that_cannot_be_caught_is_an_error() {
+    const KILL: i32 = 9;
+    let mut event_loop = notes();
+    assert!(matches!(event_loop.deliver_signals(&[KILL]), Err(sealed::Error::Signal(_))));
+}
+
+#[test]
 fn a_port_cannot_be_shared_with_another_pool() {
     let (_pool, address) = pool(2);
     let mut other = Pool::<()>::new(Config::default(), 2.try_into().ok()).expect("a pool");

@@ -29,6 +29,10 @@ impl Service for Busy {
     type Message = ();
     type Timer = ();
 
+    fn started(&mut self, cx: &mut Context<Self>) {
+        self.work(cx);
+    }
+
     fn accepted(&mut self, cx: &mut Context<Self>, _: ConnectionId, _: ListenerId, _: &Address) {
         self.work(cx);
     }
@@ -92,7 +96,7 @@ fn a_watch_shows_the_step_of_the_tick_that_is_running_and_its_time() {
     sim.with(id, |event_loop: &mut EventLoop<Busy>| {
         let seen = std::mem::take(&mut event_loop.parts().0.seen);
         let steps: Vec<_> = seen.iter().filter_map(|(step, _)| *step).collect();
-        let wanted = [Step::Connecting, Step::Reading, Step::Messages, Step::Timers, Step::Closing];
+        let wanted = [Step::Starting, Step::Connecting, Step::Reading, Step::Messages, Step::Timers, Step::Closing];
         assert_eq!(steps, wanted);
         assert!(seen.iter().all(|(_, time)| *time >= ms(10)), "{seen:?}");
         let (beside, _) = event_loop.parts_of::<Beside>().expect("it was added");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ccomet::{Anonymous, Claims, Config, Key, Pattern, Secret, Simulated, make_token};
 use sealed::Address;
-use sealed::sim::{Host, Peer, Simulation};
+use sealed::sim::{Peer, PeerListener, Simulation};
 use serde_json::Value;
 use testing::http::UPGRADE;
 
@@ -14,7 +14,7 @@ pub(crate) struct Stage {
     pub(crate) sim: Simulation,
     pub(crate) server: Simulated,
     config: Config,
-    pub(crate) backend: Host,
+    pub(crate) backend: PeerListener,
 }
 
 impl Stage {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ccomet::{Config, Pattern, WhenDown};
 use sealed::Address;
-use sealed::sim::{Faults, Host, Peer, Random, Simulation};
+use sealed::sim::{Faults, Peer, PeerListener, Random, Simulation};
 use serde_json::{Value, json};
 use testing::http::UPGRADE;
 
@@ -75,7 +75,7 @@ impl Hooking {
 /// The back end.
 pub struct Backend {
     hooking: Hooking,
-    host: Host,
+    host: PeerListener,
     lines: Vec<Line>,
 }
 

@@ -16,8 +16,8 @@ use crate::site::problem::Problem;
 use crate::site::query::decode_segment;
 use crate::site::static_file::type_of;
 
-/// A file up to this size is read when it is opened, and sent at once; a larger one is read piece by
-/// piece, as the client takes it.
+/// A file up to this size is read when it is opened, and sent at once; a larger one is read piece
+/// by piece, as the client takes it.
 const PIECE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The beginning of the year 10000.
@@ -45,9 +45,9 @@ const CODINGS: [(&str, &str); 3] = [("br", "br"), ("zstd", "zst"), ("gzip", "gz"
 ///   several ranges, and a date in `If-Range`, get the whole file.
 /// - **Types** depend on the extension, as for [`StaticFile`](super::StaticFile), with
 ///   `X-Content-Type-Options: nosniff`.
-/// - **Precompressed files**, with [`precompressed`](Self::precompressed): for a client that accepts
-///   it, `app.js.br`, `app.js.zst` or `app.js.gz` is sent in place of `app.js`, the first of these
-///   that exists. `app.js` itself need not exist.
+/// - **Precompressed files**, with [`precompressed`](Self::precompressed): for a client that
+///   accepts it, `app.js.br`, `app.js.zst` or `app.js.gz` is sent in place of `app.js`, the first
+///   of these that exists. `app.js` itself need not exist.
 ///
 /// A route for another method does not hide the files: with a page for POST at `/api` beside a
 /// directory at `/{path...}`, GET of `/api` is answered from the directory.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sealed::sim::{Host, Peer};
+use sealed::sim::{Peer, PeerListener};
 use sealed::{Address, Config};
 use sealed_http::Settings;
 use sealed_http::client::{Fetch, FetchId, Upstream, UpstreamId};
@@ -15,7 +15,7 @@ pub const SECOND: Duration = Duration::from_secs(1);
 /// A loop that sends requests, and a host that the test plays.
 pub struct Stage {
     pub site: Served<Asker>,
-    pub host: Host,
+    pub host: PeerListener,
 }
 
 impl Stage {

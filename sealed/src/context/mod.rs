@@ -46,7 +46,9 @@ use crate::token::Source;
 /// clock and the end of a mailbox.
 ///
 /// A context belongs to the thread of its loop and is lent to its service for each call. A stale id
-/// is harmless in every method: it finds nothing, and the call has no effect.
+/// is harmless in every method: it finds nothing, and the call has no effect. Ids carry no mark of
+/// their context, so never use the id of another service or another loop: it may find an unrelated
+/// connection.
 ///
 /// # How a connection ends
 ///
@@ -60,7 +62,7 @@ use crate::token::Source;
 ///    │                   closing: sends the queue and this side's end, discards input,
 ///    │                       │    and waits for the peer's end
 ///    │                       │
-///    │                       ├─▶ the peer ends, or has had the linger time to: Closed, Ended
+///    │                       ├─▶ the peer ends, or the linger time is over: Closed or Ended
 ///    │                       ╰─▶ output is left, and the peer takes none for the linger time: TimedOut
 ///    │
 ///    ╰─▶ at once: abort, reset (Aborted), time_out (TimedOut), a failure (Failed), a full queue
@@ -69,8 +71,8 @@ use crate::token::Source;
 ///
 /// A half-closed or closing connection can also end at once. However a connection ends,
 /// [`Service::closed`] is called once, at the end of the tick, with the
-/// [reason](crate::CloseReason); after it the id is stale. The peer sees an ordinary end only if
-/// the kernel has taken all output, and a reset otherwise.
+/// [reason](crate::CloseReason); from the next tick on the id is stale. The peer sees an ordinary
+/// end only if the kernel has taken all output, and a reset otherwise.
 ///
 /// | the service | calls | the reason is |
 /// | --- | --- | --- |
@@ -126,7 +128,17 @@ impl<S: Service> Context<S> {
         let now = clock.now();
         // Above the high mark, no queue would ever be reported as drained.
         let output_low_bytes = config.output_low_bytes.min(config.output_high_bytes.saturating_sub(1));
-        let config = Config { output_low_bytes, ..config };
+        // With none of these, what waits would wait for ever, and some of it would keep the loop
+        // busy.
+        let config = Config {
+            output_low_bytes,
+            read_bytes_per_tick: config.read_bytes_per_tick.max(1),
+            datagrams_per_tick: config.datagrams_per_tick.max(1),
+            accepts_per_tick: config.accepts_per_tick.max(1),
+            messages_per_tick: config.messages_per_tick.max(1),
+            input_bytes_max: config.input_bytes_max.max(1),
+            ..config
+        };
         Self {
             buffers: ReadBuffers::default(),
             connections: Connections::new(&config),
@@ -215,22 +227,22 @@ impl<S: Service> Context<S> {
         self.network.secret()
     }
 
-    /// Returns the limits of the loop.
+    /// Returns the limits of this service.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Returns the loop's counters as of now.
+    /// Returns the counters of this service as of now.
     pub fn stats(&self) -> Stats {
         self.counters.read()
     }
 
-    /// Returns a handle that reads the loop's counters from any thread.
+    /// Returns a handle that reads the counters of this service from any thread.
     pub fn watch(&self) -> Watch {
         Watch { counters: self.counters.clone(), clock: self.clock.clone() }
     }
 
-    /// Returns a mailbox through which any thread can post to this loop.
+    /// Returns a mailbox through which any thread can post to this service.
     pub fn mailbox(&self) -> Mailbox<S::Message> {
         self.inlet.mailbox().clone()
     }
@@ -242,12 +254,13 @@ impl<S: Service> Context<S> {
         self.deferred.push_back(message);
     }
 
-    /// Returns a stopper through which any thread can stop this loop.
+    /// Returns a stopper through which any thread can stop this loop, or all loops of its pool.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// Starts the shutdown of the loop, as a stop signal would.
+    /// Starts the shutdown of this loop, or of all loops of its pool, as a stop signal does. Call it
+    /// once: a second call ends the drain limit.
     pub fn stop(&mut self) {
         self.stopper.stop();
     }
@@ -270,7 +283,7 @@ impl<S: Service> Context<S> {
         self.connections.len()
     }
 
-    /// Returns the ids of all open connections. Costs a walk over the slab.
+    /// Returns the ids of all open connections. Costs a walk over the table of connections.
     pub fn connection_ids(&self) -> Vec<ConnectionId> {
         let open = self.connections.iter().filter(|(_, slot)| slot.is_open());
         open.map(|(index, slot)| ConnectionId { slot: index, serial: slot.serial }).collect()

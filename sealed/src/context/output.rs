@@ -23,8 +23,10 @@ const AT_ONCE_MIN: usize = 32 * 1024;
 /// Output, input and the end of a connection.
 impl<S: Service> Context<S> {
     /// Queues a copy of `bytes`. The loop sends it at the end of the tick, together with all other
-    /// queued output. If `bytes` is large and no output is queued before it, the kernel is offered
-    /// the bytes at once, and only the part that it does not take is copied.
+    /// queued output; what is written while output is sent, in [`drained`](Service::drained) or
+    /// [`closed`](Service::closed), is sent in the next tick. If `bytes` has 32 KiB or more and no
+    /// output is queued before it, the kernel is offered the bytes at once, and only the part that
+    /// it does not take is copied.
     ///
     /// Returns whether there is room for more: false if
     /// [`Config::output_high_bytes`](crate::Config::output_high_bytes) or more are queued, or if
@@ -67,9 +69,11 @@ impl<S: Service> Context<S> {
     /// the kernel does not take. Meant for [`turned`](Service::turned), where a batch is complete
     /// and is sent to many connections: nothing is allocated for a peer that keeps up.
     ///
-    /// Returns whether the kernel has taken all of the bytes. If not, [`drained`](Service::drained)
-    /// is called when the queue has fallen to the low watermark. If the connection uses TLS or a
-    /// rate limit, all bytes are queued.
+    /// Returns false if bytes are left in the queue; [`drained`](Service::drained) is then called
+    /// when the queue has fallen to the low watermark. Returns true otherwise, also if the
+    /// connection accepts no output: nothing is left to wait for. At most 64 chunks are offered to
+    /// the kernel, and later ones are queued. If the connection uses TLS or a rate limit, all bytes
+    /// are queued.
     pub fn write_through(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
         let Some(slot) = self.connections.find_mut(id).filter(|slot| slot.is_writable()) else { return true };
         let mut taken = 0;
@@ -100,7 +104,8 @@ impl<S: Service> Context<S> {
         self.connections.find(id).is_none_or(|slot| slot.output_len() == 0)
     }
 
-    /// Returns the number of queued bytes that the kernel has not taken yet.
+    /// Returns the number of queued bytes that the kernel has not taken yet. With TLS, up to 64 KiB
+    /// that have been encrypted, and that the kernel has not taken either, are not counted.
     pub fn queued(&self, id: ConnectionId) -> usize {
         self.connections.find(id).map_or(0, Slot::output_len)
     }
@@ -126,7 +131,8 @@ impl<S: Service> Context<S> {
     }
 
     /// Resumes reading, and shows the service the input that it left untaken, even if no more has
-    /// come.
+    /// come: in this tick if the loop has not read yet, and otherwise in the next. It never calls
+    /// the service itself.
     pub fn resume(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.find_mut(id) else { return };
         let has_leftovers = slot.buffers.as_ref().is_some_and(|buffers| !buffers.inbox.is_empty());
@@ -157,7 +163,9 @@ impl<S: Service> Context<S> {
     }
 
     /// Closes a connection after its queued output has been sent. Input that still arrives is
-    /// discarded, so that the peer can read the last bytes before it sees the end.
+    /// discarded, so that the peer can read the last bytes before it sees the end. A connection
+    /// that is still being made has the linger time to be made and to take the output;
+    /// [`connected`](Service::connected) is not called for it any more.
     ///
     /// If the peer accepts no queued output for the [linger time](Self::set_linger), 5 s by
     /// default, the rest is lost: the peer sees a reset, and the service gets
@@ -172,9 +180,9 @@ impl<S: Service> Context<S> {
         self.connections.arm_linger(id.slot, self.now);
     }
 
-    /// Sets how long the peer of this connection may accept no output once the connection is
-    /// closed, in place of [`Config::linger`](crate::Config::linger). If the connection is already
-    /// closed, the time starts now.
+    /// Sets the linger time of a connection, in place of [`Config::linger`](crate::Config::linger):
+    /// after [`close`](Self::close), how long the peer may go without taking output, and then how
+    /// long it has to end its side. If the connection is already closed, the time starts now.
     pub fn set_linger(&mut self, id: ConnectionId, linger: Duration) {
         let Some(slot) = self.connections.find(id).filter(|slot| !slot.is(Flags::CLOSING)) else { return };
         let is_finishing = slot.is(Flags::FINISHING);
@@ -230,7 +238,9 @@ impl<S: Service> Context<S> {
 /// Rate limits, of connections and of groups of connections.
 impl<S: Service> Context<S> {
     /// Limits a connection to these rates, in place of earlier ones. The loop reads from it, and
-    /// sends to it, as fast as the rates allow.
+    /// sends to it, as fast as the rates allow. New rates begin with a full
+    /// [burst](crate::Rate::burst_bytes). With TLS, encrypted bytes are counted when they are read,
+    /// and plain ones when they are sent.
     pub fn set_rates(&mut self, id: ConnectionId, rates: Rates) {
         let now = self.now;
         if let Some(pace) = self.pace(id) {

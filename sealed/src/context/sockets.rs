@@ -17,7 +17,8 @@ use crate::workers::WorkError;
 
 /// Listening, connecting, and sockets that were created elsewhere.
 impl<S: Service> Context<S> {
-    /// Listens on an address. With port 0 the system chooses a port.
+    /// Listens on an address. With port 0 the system chooses a port. The listener stays open until
+    /// the loop shuts down.
     ///
     /// # Errors
     ///
@@ -33,8 +34,9 @@ impl<S: Service> Context<S> {
         added.map_err(|source| Error::Listen { address: listen.at.name, source })
     }
 
-    /// Listens on a socket that is already listening, such as one passed by socket activation. The
-    /// options in `how` apply except those that concern binding.
+    /// Listens on a socket that is already listening, such as one passed by socket activation.
+    /// `how` holds the settings of the connections; its address serves only as the name of the
+    /// socket in errors, and its backlog and `reuse_port` have no effect.
     ///
     /// # Errors
     ///
@@ -47,7 +49,9 @@ impl<S: Service> Context<S> {
         added.map_err(|source| Error::Listen { address: how.at.name, source })
     }
 
-    /// Returns the address of a listener; `None` once the loop is shutting down.
+    /// Returns the address of a listener. Returns `None` once the loop is shutting down, and on a
+    /// loop of a pool for which another loop accepts; [`Pool::listeners`](crate::Pool::listeners)
+    /// has the addresses of a pool.
     pub fn listen_addr(&self, listener: ListenerId) -> Option<Address> {
         self.listeners.get(listener.index())?.local_addr().ok()
     }
@@ -61,9 +65,20 @@ impl<S: Service> Context<S> {
     /// [`connected`](Service::connected) or [`closed`](Service::closed). Output that is written
     /// before is sent once the connection is made.
     ///
+    /// ```
+    /// use sealed::{Connect, ConnectionId, Context, Service};
+    ///
+    /// fn greet<S: Service<Connection = ()>>(cx: &mut Context<S>) -> sealed::Result<ConnectionId> {
+    ///     let id = cx.connect(Connect::to(("127.0.0.1", 7777)), ())?;
+    ///     cx.write(id, b"hello\n");
+    ///     Ok(id)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Returns [`Error::Connect`] if no attempt could even be started, if the service has
+    /// Returns [`Error::Connect`] if a name that was passed as an address cannot be resolved, if no
+    /// attempt could even be started, if the service has
     /// [`Config::connections_max`](crate::Config::connections_max) connections, or if the
     /// [drain limit](crate::Config::drain_limit) of the loop has passed. The service gets no call
     /// for the connection then.

@@ -132,6 +132,21 @@ impl<T> Rhythm<T> {
 impl<S: Service> Context<S> {
     /// Sets a one-shot timer: [`expired`](Service::expired) is called once, with `value`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sealed::{Context, Service};
+    ///
+    /// enum Timer {
+    ///     Retry { attempt: u32 },
+    /// }
+    ///
+    /// fn retry_later<S: Service<Timer = Timer>>(cx: &mut Context<S>, attempt: u32) {
+    ///     let timer = cx.set_timer(Duration::from_secs(1) * attempt, Timer::Retry { attempt });
+    ///     // It can be moved, and cancelled, which returns the value.
+    ///     cx.move_timer(timer, Duration::from_secs(2));
+    /// }
+    /// ```
+    ///
     /// A delay of more than about 24 days is cut to that, and the timer expires too early. For a
     /// longer delay, store the time at which it ends, compare it with [`now`](Self::now) in
     /// `expired`, and set another timer for the rest.

@@ -114,10 +114,10 @@ impl<S: Service> Context<S> {
         self.works.len()
     }
 
-    /// Looks up the IP addresses of a host without blocking the loop. `message` makes the message
-    /// by which the service gets the outcome, never before the current call of the service has
-    /// returned. `message` runs on the thread of the loop, and a panic in it counts as one of the
-    /// service.
+    /// Looks up the IP addresses of a host without blocking the loop. `message` turns the outcome
+    /// into the message that the service gets after its current call has returned. `message` runs
+    /// on the thread of the loop, at once if the outcome is known, and a panic in it counts as one
+    /// of the service.
     ///
     /// # Errors
     ///

@@ -127,9 +127,12 @@ impl<S: Service> Tenant for Hosted<S> {
     fn start(&mut self) {
         if !mem::replace(&mut self.has_started, true) {
             self.cx.now = self.cx.clock.now();
+            if !fault!("starting-not-watched") {
+                self.cx.counters.begin_tick(self.cx.now);
+            }
             self.cx.counters.enter(Step::Starting);
             self.call(None, Service::started);
-            self.cx.counters.leave();
+            self.cx.counters.end_tick();
         }
     }
 
@@ -244,6 +247,13 @@ impl<S: Service> Hosted<S> {
         // Time has passed since the last tick.
         self.cx.now = self.cx.clock.now();
         (&mut self.service, &mut self.cx)
+    }
+
+    /// Delivers a signal of the process.
+    pub(super) fn signal(&mut self, signal: i32) {
+        self.cx.counters.enter(Step::Signals);
+        self.call(None, |service, cx| service.signalled(cx, signal));
+        self.cx.counters.leave();
     }
 
     /// Calls the service, unless it has panicked. A panic resets at least the connection of the

@@ -40,7 +40,7 @@
 //! | `event_base_loopbreak` | [`Stopper`](crate::Stopper), which lets the connections drain first |
 //!
 //! A connection that ends in a callback stays valid until the end of the tick; from then on its id
-//! finds nothing. So there is no reference count, and no deferred callback to switch on.
+//! finds nothing. So there is no reference count, and no counterpart of `BEV_OPT_DEFER_CALLBACKS`.
 //!
 //! # From mio
 //!
@@ -61,7 +61,7 @@
 //! [`Input::take`]. A codec that owns its buffer (`Decoder` of tokio-util with `BytesMut`) needs a
 //! buffer in [`Service::Connection`] to which the input is copied. A codec that reads from
 //! `std::io::Read` fits if decoding can be repeated from the start once more bytes have come; pass
-//! it [`Input::bytes`], which is a reader.
+//! it [`Input::bytes`]: a `&[u8]` implements `Read`.
 //!
 //! [`Context`]: crate::Context
 //! [`Context::add_group`]: crate::Context::add_group

@@ -37,42 +37,29 @@
 //! protocol's own, lower limit lets the service send an error message. Such a limit has to hold for
 //! complete lines as well as for the rest: many bytes can arrive in one call.
 //!
-//! [`close`](crate::Context::close) does not end a loop over input. The lines behind a `quit` have
-//! been received, and are in `input`; the loop looks at [`is_open`](crate::Context::is_open) to
-//! leave them alone.
+//! [`close`](crate::Context::close) does not stop the `while` in `received`. The lines behind a
+//! `quit` are in `input` already, so the `while` checks [`is_open`](crate::Context::is_open).
 //!
 //! # Output
 //!
 //! [`write`](crate::Context::write) queues bytes, for any connection. The loop sends all queued
-//! bytes of a connection at the end of the tick, in one system call.
+//! bytes of a connection at the end of the tick, usually in one system call.
 //! [`write_bytes`](crate::Context::write_bytes) shares bytes that many connections get instead of
 //! copying them.
 //!
 //! A client may read slowly. Output that its socket does not take stays queued, up to
 //! [`Config::output_bytes_max`](crate::Config::output_bytes_max): a write beyond that resets the
-//! connection. A service does better to write less. A stream writes as long as `write` returns
-//! true, and otherwise waits for [`drained`](crate::Service::drained). The tally is simpler: it
-//! skips a watcher that has not received the last standings until that watcher has caught up.
+//! connection. A service should write less. One that streams data writes while `write` returns
+//! true, and then waits for [`drained`](crate::Service::drained). The tally is simpler: it skips a
+//! watcher that has not received the last standings until that watcher has caught up.
 //!
 //! # Time
 //!
 //! Each connection has one deadline, which is cheap to set. Here every line moves it, and a client
-//! that sends nothing for five minutes is closed by the default implementation of
+//! that sends nothing for five minutes is aborted by the default implementation of
 //! [`timed_out`](crate::Service::timed_out). Timers serve all other purposes. The timer that
 //! notifies watchers is [periodic](crate::Context::set_interval) and does not drift. The tally sets
-//! it when its first client connects; a service that needs a timer from the beginning sets it
-//! before the loop runs, with the context that [`EventLoop::parts`](crate::EventLoop::parts)
-//! returns:
-//!
-//! ```
-//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/tally.rs"));
-//! # fn main() -> sealed::Result<()> {
-//! let mut event_loop = sealed::EventLoop::new(sealed::Config::default(), Tally::default())?;
-//! let (_tally, cx) = event_loop.parts();
-//! cx.set_interval(EVERY, ());
-//! # Ok(())
-//! # }
-//! ```
+//! it in [`started`](crate::Service::started), which the loop calls before anything else.
 //!
 //! Connections are identified by [`ConnectionId`](crate::ConnectionId)s. The list of watchers need
 //! not be exact: the id of a connection that has ended finds nothing, even if its slot has been
@@ -161,7 +148,8 @@
 //! [`coming_from`] translates from tokio, libevent and mio, and [`recipes`] answers questions that
 //! come up in most servers.
 //!
-//! [`Pool`](crate::Pool) runs the same service on every core.
+//! [`Pool`](crate::Pool) runs one service on each core; what they share, they send each other by
+//! mailbox.
 //! [`Context::connect`](crate::Context::connect) makes outgoing connections, as a proxy needs them.
 //! [`Workers`](crate::Workers) do what would block the loop, such as reading a file.
 //! [`Context::bind_datagram`](crate::Context::bind_datagram) opens sockets for datagrams.

@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use sealed::{ConnectionId, Context, Input, Service};
+//! use sealed::{Address, ConnectionId, Context, Input, ListenerId, Service};
 //!
 //! const IDLE_MAX: Duration = Duration::from_secs(60);
 //!
@@ -30,6 +30,10 @@
 //!     type Connection = usize;
 //!     type Message = ();
 //!     type Timer = ();
+//!
+//!     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
+//!         set_idle_limit(cx, id);
+//!     }
 //!
 //!     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
 //!         cx.write(id, input.take_all());
@@ -51,8 +55,9 @@
 //! }
 //! ```
 //!
-//! The kernel takes output faster than a slow peer reads it. While the kernel feeds such a peer from
-//! its own buffers, which can take minutes, `queued` does not change, so the limit should be long.
+//! The kernel takes output faster than a slow peer reads it. While the kernel feeds such a peer
+//! from its own buffers, which can take minutes, `queued` does not change, so the limit should be
+//! long.
 //!
 //! # A tunnel
 //!
@@ -125,23 +130,27 @@
 //! `tls::Acceptor::replace`, while the connections that exist keep theirs; the example `tls_echo`
 //! does so.
 //!
-//! To replace the program, pass its listening sockets to the new process, which takes them over
-//! with [`Context::adopt_listener`](crate::Context::adopt_listener), and then stop the old process.
-//! It closes its listeners, and gives its connections
-//! [`Config::drain_limit`](crate::Config::drain_limit) to end.
+//! To replace the program, open the listening sockets outside the loop, with the standard library.
+//! Give a clone of each to [`Context::adopt_listener`](crate::Context::adopt_listener), pass the
+//! originals on to the new process, and then stop the old one. It closes its listeners, and gives
+//! its connections [`Config::drain_limit`](crate::Config::drain_limit) to end. Sockets that
+//! [`Context::listen`](crate::Context::listen) opened cannot be passed on, and the file of a Unix
+//! socket among them is removed as soon as the shutdown begins.
 //!
 //! # How exact timers are
 //!
-//! Timers and deadlines have a resolution of 1 ms, and are never early. They expire up to 2 ms
-//! late, plus the rest of the tick that is running when they are due: a call that blocks for 20 ms
-//! makes all timers up to 20 ms later. A periodic timer does not drift.
+//! Timers and deadlines have a resolution of 1 ms. They are never early, except that a delay of
+//! more than about 24 days is cut to that. They expire up to 2 ms late, plus the rest of the tick
+//! that is running when they are due: a call that blocks for 20 ms makes all timers up to 20 ms
+//! later. A periodic timer does not drift.
 //!
 //! # What a panic does
 //!
 //! By default, a panic in a call ends the loop with [`Error::Panicked`](crate::Error::Panicked),
 //! because the state of the service may be wrong. A service that keeps data of each peer apart can
 //! return `Ok` from [`Service::panicked`](crate::Service::panicked), and only the connection that
-//! the call was for is reset. The same applies to panics in work on other threads.
+//! the call was for is reset. The same applies to panics in work on other threads. In a program
+//! that is compiled with `panic = "abort"`, a panic ends the process.
 //!
 //! # Finding a call that blocks
 //!

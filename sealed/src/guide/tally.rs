@@ -5,6 +5,8 @@ use sealed::{Address, Bytes, ConnectionId, Context, Input, ListenerId, Service, 
 
 /// Bytes of the longest line.
 const LINE_BYTES_MAX: usize = 200;
+/// Number of names that can be voted for. Without a limit, clients could fill the memory.
+const NAMES_MAX: usize = 1_000;
 /// Time that a client may be silent.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 /// Interval at which watchers are notified.
@@ -17,7 +19,6 @@ struct Tally {
     watchers: Vec<ConnectionId>,
     /// Whether votes have come since watchers were last notified.
     changed: bool,
-    ticking: bool,
 }
 
 impl Tally {
@@ -30,6 +31,10 @@ impl Tally {
         let line = String::from_utf8_lossy(line.trim_ascii());
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("vote", name) if !name.is_empty() => {
+                if self.votes.len() >= NAMES_MAX && !self.votes.contains_key(name) {
+                    cx.write(id, b"there are too many names\n");
+                    return;
+                }
                 *self.votes.entry(name.to_owned()).or_default() += 1;
                 self.changed = true;
                 cx.write(id, b"counted\n");
@@ -54,15 +59,16 @@ impl Service for Tally {
     type Message = (String, u64);
     type Timer = ();
 
+    fn started(&mut self, cx: &mut Context<Self>) {
+        cx.set_interval(EVERY, ());
+    }
+
     fn accepted(&mut self, cx: &mut Context<Self>, id: ConnectionId, _: ListenerId, _: &Address) {
         cx.set_deadline(id, IDLE_MAX);
-        if !std::mem::replace(&mut self.ticking, true) {
-            cx.set_interval(EVERY, ());
-        }
     }
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
-        // `close` does not end this loop: what came behind `quit` is still in `input`.
+        // `close` does not stop this `while`: what came behind `quit` is still in `input`.
         while cx.is_open(id) {
             let line = input.take_until(b'\n');
             // The limit is for complete lines, too: a long one may arrive as a whole.

@@ -68,6 +68,18 @@ impl Drop for DatagramSocket {
 
 /// A test's datagram socket. The test decides which datagrams it sends, and time passes while the
 /// peer waits. Dropping a peer closes it.
+///
+/// ```
+/// use sealed::Address;
+/// use sealed::sim::Simulation;
+///
+/// let sim = Simulation::new(1);
+/// let ann = sim.datagram_peer("10.0.0.1:53")?;
+/// let ben = sim.datagram_peer("10.0.0.2:53")?;
+/// ann.send_to(ben.address(), "hello");
+/// assert_eq!(ben.expect(), (ann.address(), b"hello".to_vec()));
+/// # Ok::<(), sealed::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct DatagramPeer {
     sim: Simulation,

@@ -3,6 +3,18 @@ use std::time::Duration;
 use super::Random;
 
 /// The properties of a connection's link, in both directions.
+///
+/// ```
+/// use std::time::Duration;
+/// use sealed::sim::{Link, Simulation};
+///
+/// let sim = Simulation::new(1);
+/// let listener = sim.listen("10.0.0.1:80".parse::<sealed::Address>()?)?;
+/// let satellite = Link { latency_min: Duration::from_millis(600), latency_max: Duration::from_secs(1), ..Link::default() };
+/// let mut peer = sim.connect_over(satellite, listener.address());
+/// peer.send("hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
     /// The minimum time that a byte or a datagram travels.
@@ -17,10 +29,10 @@ pub struct Link {
     /// cannot send when its own buffer is full, and a datagram that finds the receiver's full is
     /// lost.
     pub buffer_bytes: usize,
-    /// Number of free bytes in these buffers, at least one, from which on a loop is notified that
-    /// it can write again. Linux notifies only once a third of the buffer is free, although it
-    /// accepts bytes before.
-    pub room_told_bytes: usize,
+    /// Number of free bytes in these buffers, at least one, from which on the socket of a loop is
+    /// reported as writable again. Linux notifies only once a third of the buffer is free, although
+    /// it accepts bytes before.
+    pub writable_room_bytes: usize,
     /// Maximum length of a datagram; sending a longer one is an error. Default 65,507, the limit of
     /// UDP over IPv4.
     pub datagram_bytes_max: usize,
@@ -33,7 +45,7 @@ impl Default for Link {
             latency_max: Duration::from_micros(200),
             bandwidth: None,
             buffer_bytes: 256 * 1024,
-            room_told_bytes: 1,
+            writable_room_bytes: 1,
             datagram_bytes_max: 65_507,
         }
     }

@@ -95,7 +95,7 @@ pub use datagrams::DatagramPeer;
 pub(crate) use datagrams::DatagramSocket;
 pub use faults::{Faults, Link};
 pub(crate) use handles::{Handle, Listener, Poller, Stream, Waker};
-pub use peer::{Host, Peer};
+pub use peer::{Peer, PeerListener};
 pub use random::Random;
 pub(crate) use workers::Crew;
 
@@ -193,11 +193,11 @@ impl Simulation {
         Pool::on(self.network(), config, loops.max(1))
     }
 
-    /// Creates workers on this network, with at least one thread. Their work takes simulated time,
-    /// at the end of which it runs, all at once: its reports and its result come at the same
-    /// moment, and work that is cancelled before that moment does not run. So work cannot see there
-    /// that it [is cancelled](crate::Job::is_cancelled); test that with threads. The work must not
-    /// wait for other work, or for a loop of the simulation. The work of a loop that is
+    /// Creates workers on this network, with at least one thread. A piece of work occupies its
+    /// thread for some simulated time, and then runs in one moment: its reports and its result come
+    /// together, and work that is cancelled before that moment does not run. So work cannot see
+    /// there that it [is cancelled](crate::Job::is_cancelled); test that with threads. The work
+    /// must not wait for other work, or for a loop of the simulation. The work of a loop that is
     /// [killed](Self::kill) is lost if it has not run.
     pub fn workers(&self, threads: usize, waiting_max: usize) -> Workers {
         Workers::simulated(Crew::new(self.schedule.handle.clone(), threads.max(1), waiting_max))
@@ -312,7 +312,8 @@ impl Simulation {
 
     /// Lets this much time pass within a call of a service, as if the call took that long: other
     /// loops and peers run meanwhile, and [`Context::now`](crate::Context::now) does not change.
-    /// Outside such a call it is the same as [`run_for`](Self::run_for).
+    /// Outside such a call it is the same as [`run_for`](Self::run_for), except that the next step
+    /// reports a loop that failed.
     pub fn spend(&self, time: Duration) {
         self.schedule.spend(time);
     }
@@ -385,7 +386,7 @@ impl Simulation {
         self.connect_from(self.host, address)
     }
 
-    /// Connects a peer with this address.
+    /// Connects a peer from this IP address.
     pub fn connect_from(&self, from: IpAddr, address: impl Into<Address>) -> Peer {
         Peer::new(self.clone(), self.peer(from, &address.into(), None))
     }
@@ -409,11 +410,11 @@ impl Simulation {
     /// # Errors
     ///
     /// Returns [`Error::Listen`] if the address is in use or the limit of open sockets is reached.
-    pub fn listen(&self, address: impl Into<Address>) -> Result<Host> {
+    pub fn listen(&self, address: impl Into<Address>) -> Result<PeerListener> {
         let address = address.into();
         let bound = self.net(|net| net.listen_for_peers(&address));
         let (key, bound) = bound.map_err(|source| Error::Listen { address: address.to_string(), source })?;
-        Ok(Host::new(self.clone(), key, bound))
+        Ok(PeerListener::new(self.clone(), key, bound))
     }
 
     // What happened.

@@ -245,15 +245,15 @@ impl Drop for Peer {
     }
 }
 
-/// A test's listener, for loops to connect to.
+/// A test's listener, for loops to connect to: see [`Simulation::listen`]. Dropping it closes it.
 #[derive(Debug)]
-pub struct Host {
+pub struct PeerListener {
     sim: Simulation,
     key: u32,
     address: Address,
 }
 
-impl Host {
+impl PeerListener {
     pub(super) fn new(sim: Simulation, key: u32, address: Address) -> Self {
         Self { sim, key, address }
     }
@@ -270,7 +270,7 @@ impl Host {
     }
 }
 
-impl Drop for Host {
+impl Drop for PeerListener {
     fn drop(&mut self) {
         self.sim.net(|net| net.close_peer_listener(self.key));
     }

@@ -7,6 +7,13 @@ use crate::context::split_mix;
 ///
 /// A simulation draws its random choices from such a stream. A test should do so too, so that the
 /// seed determines the whole run.
+///
+/// ```
+/// use sealed::sim::Random;
+///
+/// let (mut one, mut other) = (Random::new(7), Random::new(7));
+/// assert_eq!(one.below(6), other.below(6));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -29,9 +36,9 @@ impl Random {
         if bound == 0 { 0 } else { (self.bits() % bound as u64) as usize }
     }
 
-    /// Returns a number in a range.
+    /// Returns a number in a range; the first if the range is empty.
     pub fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
-        let (first, last) = (*range.start(), *range.end());
+        let (first, last) = (*range.start(), (*range.end()).max(*range.start()));
         first + self.bits() % (last - first).saturating_add(1).max(1)
     }
 

@@ -126,7 +126,8 @@ impl Workers {
 
     /// Refuses further work, and blocks until the threads have done all that was accepted. Call
     /// this after the loops have ended, so that the process does not end in the middle of a write.
-    /// Must not be called by work itself. Simulated workers refuse work but do not block.
+    /// Work must not call it, because it would wait for itself. Simulated workers refuse work but
+    /// do not block.
     pub fn finish(&self) {
         match &self.crew {
             Crew::System { threads, .. } => threads.finish(),
@@ -180,6 +181,33 @@ impl fmt::Debug for Workers {
 }
 
 /// What a piece of work can do while it runs: ask whether it was cancelled, and report progress.
+///
+/// ```
+/// use sealed::{ConnectionId, Context, Job, Service, WorkError, Workers};
+///
+/// enum Message {
+///     Counted(ConnectionId, u64),
+///     Done(ConnectionId),
+/// }
+///
+/// /// Counts on another thread, and reports every millionth number.
+/// fn count<S>(cx: &mut Context<S>, id: ConnectionId, workers: &Workers) -> Result<(), WorkError>
+/// where
+///     S: Service<Message = Message>,
+/// {
+///     cx.offload_for(id, workers, move |job: &Job<Message>| {
+///         for number in (0..1_000_000_000).step_by(1_000_000) {
+///             // If the mailbox is full, this report is left out.
+///             let _ = job.report(Message::Counted(id, number));
+///             if job.is_cancelled() {
+///                 break;
+///             }
+///         }
+///         Message::Done(id)
+///     })?;
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Job<M> {
     id: WorkId,

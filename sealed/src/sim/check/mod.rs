@@ -106,7 +106,7 @@ pub fn check(seeds: Range<u64>, test: impl Fn(&Simulation) + Sync) {
 /// | `SEEDS=5000` | runs this many seeds, from the first seed of the range on |
 /// | `SEEDS=100..200` | runs the seeds from 100 to 199 |
 ///
-/// The variables apply to all checks of a process, so they are used with the name of one test:
+/// The variables apply to all checks of a process, so name one test:
 /// `SEED=17 cargo test name_of_the_test`.
 ///
 /// ```

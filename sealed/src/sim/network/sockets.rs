@@ -224,7 +224,7 @@ impl Net {
         let failed = endpoint.error.is_some();
         let ended = endpoint.fin_received || failed;
         let room = endpoint.link.buffer_bytes.saturating_sub(endpoint.unacknowledged);
-        let has_room = room >= endpoint.link.room_told_bytes.max(1);
+        let has_room = room >= endpoint.link.writable_room_bytes.max(1);
         Some(Readiness {
             token,
             readable: !endpoint.received.is_empty() || ended,
