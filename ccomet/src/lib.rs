@@ -18,11 +18,12 @@
 //!
 //! # Embedding
 //!
-//! A program that contains the server uses it by a [`Handle`], from any thread and any task: it
-//! publishes, subscribes, lists and closes channels without HTTP requests, and stops the server. By
-//! [`Server::on_call`], it decides about each call of a client. The limits of the [`Config`] on
-//! sizes and counts apply to a handle as to clients; tokens apply to clients alone. A handle cannot
-//! read yet which members are present in a channel; clients can, by `GET /channels/NAME/presence`.
+//! A program that contains the server uses it through a [`Handle`], from any thread and any task:
+//! it publishes, subscribes, lists and closes channels without HTTP requests, and stops the server.
+//! With [`Server::on_call`], it decides about each call to subscribe, read or publish on the public
+//! listener. The limits of the [`Config`] on sizes and counts apply to a handle as to clients;
+//! tokens apply to clients alone. A handle cannot yet list the members that are present in a
+//! channel; clients can, by `GET /channels/NAME/presence`.
 //!
 //! ```
 //! use ccomet::handle::{Event, Start};
@@ -54,12 +55,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The server consists of one or more threads of its own, and needs no runtime. In a program with a
-//! runtime such as tokio, it runs on a thread outside of the runtime, since [`run`](Server::run)
-//! blocks; the example `beside_axum` runs it next to a site in axum. Closures that a loop calls,
-//! such as those of subscriptions and `on_call`, must not block, and waiting there for the server's
-//! own answer is an error ([`HandleError::OnLoop`]). Longer work takes its events from a bounded
-//! queue ([`Events`](handle::Events)).
+//! [`run`](Server::run) runs the first event loop on the calling thread, and each further loop on a
+//! thread of its own; the server needs no runtime. In a program with a runtime such as tokio, call
+//! it on a thread outside of the runtime, since it blocks; the example `beside_axum` runs it next
+//! to a site in axum. Closures that a loop calls, such as those of subscriptions and `on_call`,
+//! must not block, and waiting there for the server's own answer is an error
+//! ([`HandleError::OnLoop`]). Longer work takes its events from a bounded queue
+//! ([`Events`](handle::Events)).
 //!
 //! # Features
 //!

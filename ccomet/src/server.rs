@@ -23,7 +23,7 @@ const LOOKUPS_MAX: usize = 2;
 /// Lookups that wait for a thread. Loops that look up the same name share a lookup.
 const LOOKUPS_WAITING_MAX: usize = 1_000;
 
-/// The error of a server that does not run.
+/// An error of [`Server::bind`], [`Server::run`] or [`Server::stop_on_signals`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -61,11 +61,17 @@ pub struct Server {
 
 impl Server {
     /// Checks the configuration and opens both listeners. With port 0, the system chooses the port.
+    ///
+    /// # Errors
+    /// If a setting is wrong, or if a listener cannot be opened.
     pub fn bind(config: Config) -> Result<Self, Error> {
         Self::bind_with(config, Sockets::default())
     }
 
     /// Binds like [`bind`](Self::bind), with listeners that may be open already.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind).
     pub fn bind_with(config: Config, sockets: Sockets) -> Result<Self, Error> {
         let loops = config.loops;
         Self::bind_to(config, sockets, |loop_config| Pool::new(loop_config, loops))
@@ -167,7 +173,10 @@ impl Server {
         self.judge = Some(Judge(Arc::new(f)));
     }
 
-    /// Runs until it is stopped and has drained.
+    /// Runs until it is stopped and has drained. Blocks.
+    ///
+    /// # Errors
+    /// If a loop fails, or if it panics, as a closure of the program may do.
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
         warn(&self.config.admin);
@@ -213,6 +222,9 @@ impl Server {
     /// Lets SIGINT and SIGTERM stop the server, from now on; a second signal ends the time limit at
     /// once. SIGHUP, SIGUSR1 and SIGUSR2, which would end the process otherwise, are logged and
     /// have no other effect.
+    ///
+    /// # Errors
+    /// If the signals cannot be caught.
     pub fn stop_on_signals(&mut self) -> Result<(), Error> {
         self.pool.stop_on_signals()?;
         if fault!("hang-up-ends-process") {

@@ -74,7 +74,7 @@ impl Simulated {
         self.stopper.stop();
     }
 
-    /// Sends the server a signal that asks it to reload its settings, as SIGHUP does.
+    /// Sends the server SIGHUP, which it logs and otherwise ignores.
     pub fn hang_up(&self) {
         if let (Some(first), Some(signal)) = (self.loops.first(), signals::LOGGED.first()) {
             self.sim.signal(*first, *signal);

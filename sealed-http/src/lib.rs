@@ -21,16 +21,18 @@
 //! | `websocket` | WebSocket, with the feature of that name |
 //! | [`guide`] | short answers: JSON, what pages have in common, cookies, large bodies |
 //!
-//! | feature | what it adds; none is on by default |
+//! No feature is on by default.
+//!
+//! | feature | what it adds |
 //! | --- | --- |
-//! | `files` | files of a directory: [`Site::directory`](site) |
-//! | `tls` | TLS for the client; listeners of [`sealed`] have it for the server |
+//! | `files` | files of a directory: `Site::directory` |
+//! | `tls` | TLS for the client (`Upstream::tls`), and `Http::tls`; a server listens with `sealed::Listen::tls` |
 //! | `websocket` | WebSocket, also in a [`Site`] |
 //!
 //! The types that nearly every program uses are also at the root.
 //!
-//! Other protocols, datagrams and foreign descriptors belong in services of their own on the same
-//! loop: see [`Http::add_service`].
+//! Other protocols, datagrams, and file descriptors of other libraries belong in services of their
+//! own on the same loop: see [`Http::add_service`].
 //!
 //! # A site
 //!
@@ -92,10 +94,10 @@
 //!
 //! [`Http`] also sends requests to other servers. [`Http::add_upstream`] names a server and sets
 //! how many connections to it may be kept, and [`Http::fetch`] sends a request.
-//! [`Handler::fetched`] reports the outcome of each request exactly once, whether it succeeds or
-//! fails. Responses are collected or streamed; [`EventStream`](client::EventStream) parses
-//! responses that are Server-Sent Events. A program that only sends requests listens on no address
-//! and implements no more of [`Handler`] than this:
+//! [`Handler::fetched`] reports the outcome of each request once, whether it succeeds or
+//! [fails](client::FetchError). Responses are collected or streamed;
+//! [`EventStream`](client::EventStream) parses responses that are Server-Sent Events. A program
+//! that only sends requests listens on no address and implements no more of [`Handler`] than this:
 //!
 //! ```no_run
 //! use sealed::{Config, EventLoop};
@@ -137,13 +139,13 @@
 //!
 //! The decoder refuses every message that two implementations might interpret differently: see
 //! [`DecodeError`](codec::DecodeError). The server answers a refused request with the status of the
-//! error, closes the connection, and ignores all bytes that follow. [`Limits`](codec::Limits) holds
-//! every limit.
+//! error, closes the connection, and ignores all bytes that follow. [`Limits`](codec::Limits) has
+//! the limits on sizes, and [`Settings`] those on time.
 //!
 //! # What it is not for
 //!
-//! HTTP/2 and compression: put a proxy in front. [`sealed`] implements TLS: listen with TLS, and
-//! nothing changes here.
+//! The crate has neither HTTP/2 nor compression; use a proxy for these. For TLS, listen with
+//! `sealed::Listen::tls`.
 
 // No input from outside may end the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]

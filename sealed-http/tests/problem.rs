@@ -49,7 +49,7 @@ fn any_text_is_preserved_and_none_ends_a_script() {
         assert_eq!(json["detail"].as_str().unwrap_or_default(), text, "{text:?}");
         let raw = String::from_utf8(problem.to_json()).expect("UTF-8");
         assert!(!raw.contains(|letter: char| letter < ' ' || "\u{2028}\u{2029}".contains(letter)), "{raw:?}");
-        assert!(!raw.contains("</"), "{raw}");
+        assert!(!raw.contains('<'), "{raw}");
     }
 }
 

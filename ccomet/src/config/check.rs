@@ -137,7 +137,11 @@ fn too_long(name: &'static str, what: &str, max: usize, len: usize) -> ConfigErr
 }
 
 impl Config {
-    /// Checks that each setting is valid, and that the settings are consistent.
+    /// Checks that each setting is valid, and that the settings are consistent. Reads the files of
+    /// keys.
+    ///
+    /// # Errors
+    /// The first setting that is wrong, with its name.
     pub fn check(&self) -> Result<(), ConfigError> {
         let front = &self.front;
         let is_guarded = !front.allow.is_empty() || self.auth.is_closed();

@@ -171,14 +171,19 @@ settings! {
 }
 
 impl Config {
-    /// Reads a TOML file without checking it: flags may still change the configuration.
+    /// Reads a TOML file. [`check`](Self::check) and [`Server::bind`](crate::Server::bind) check
+    /// the values, which the program may change before.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not the TOML of a configuration.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
         toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: parse_message(&text, &error) })
     }
 
-    /// Returns the configuration as TOML, including defaults.
+    /// Returns the configuration as TOML, including defaults, for display: a secret appears as
+    /// `(secret)`, which [`read`](Self::read) refuses.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_default()
     }

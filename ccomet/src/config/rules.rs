@@ -163,9 +163,9 @@ pub enum Who {
     /// All clients.
     #[default]
     Anyone,
-    /// Clients with a token that grants it.
+    /// Clients with a token that permits it, and clients of the admin listener.
     Token,
-    /// Clients of the admin listener.
+    /// Clients of the admin listener only.
     Admin,
 }
 

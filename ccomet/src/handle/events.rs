@@ -15,10 +15,11 @@ use super::subscription::{Event, Subscription};
 /// The subscription ends when this is dropped.
 ///
 /// At most `capacity` events are queued here, and one more if it is the last. A reader that is
-/// slower than its channels is a cursor in them, like a slow client: no further events accumulate
-/// for it. When it has taken half of the queued events, the loop resumes at its position. If the
-/// channel no longer keeps the next message, the reader gets an [`Event::Gap`]. A queued message
-/// keeps its data in memory: up to `capacity` times `limits.message_bytes_max` bytes.
+/// slower than its channels keeps only its position in them, like a slow client: no further events
+/// accumulate for it. When it has taken half of the queued events, the loop resumes at its
+/// position. If the channel no longer keeps the next message, the reader gets an [`Event::Gap`]. A
+/// queued message keeps its data in memory: up to `capacity` times `limits.message_bytes_max`
+/// bytes.
 #[derive(Debug)]
 pub struct Events {
     queue: Arc<Queue>,
@@ -37,7 +38,8 @@ impl Events {
         self.recv_until(None)
     }
 
-    /// Blocks like [`recv`](Self::recv), but at most for the given time.
+    /// Blocks like [`recv`](Self::recv), but at most for the given time: `None` means that the time
+    /// has passed, too.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Option<Event> {
         self.recv_until(Instant::now().checked_add(timeout))
     }

@@ -20,7 +20,7 @@ use crate::protocols::native::publication::{checked_event, checked_key, checked_
 ///
 /// use ccomet::handle::Message;
 ///
-/// let message = Message::new("21.5").event("temperature").ttl(Duration::from_secs(60)).key("reading 7");
+/// let message = Message::new("21.5").event("temperature").ttl(Duration::from_secs(60)).key("reading-7");
 /// # let _ = message;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,10 +51,10 @@ impl Message {
         Self { ttl: Some(ttl), ..self }
     }
 
-    /// Sets an idempotency key: 1 to 128 graphic ASCII characters. A message that is published
-    /// again in the channel under the same key, within `history.keys_age_max_s`, is not kept again,
-    /// and gets the position of the first message. The keys of handles are separate from those of
-    /// clients.
+    /// Sets an idempotency key: 1 to 128 visible ASCII characters, without spaces. A message that
+    /// is published again in the channel under the same key, within `history.keys_age_max_s`, is
+    /// not kept again, and gets the position of the first message. The keys of handles are separate
+    /// from those of clients.
     #[must_use]
     pub fn key(self, key: &str) -> Self {
         Self { key: Some(key.into()), ..self }
@@ -100,11 +100,21 @@ impl From<&'static str> for Message {
     }
 }
 
-/// The position of a reader in its channels, behind the last message that it got. Its text is the
-/// one that clients get as `position` and as the id of an event: either can resume at a position of
-/// the other.
+/// The position of a reader in its channels, just after the last message that it got. Its text is
+/// the one that clients get as `position` and as the id of an event: either can resume at a
+/// position of the other.
 ///
 /// Among positions in the same channels, later ones are greater.
+///
+/// ```
+/// use ccomet::handle::{Position, Start};
+///
+/// // A client has stored this text, or the program itself before it was restarted.
+/// let stored = "0000000000001-0000000002";
+/// let start = Start::After(stored.parse::<Position>()?);
+/// # let _ = start;
+/// # Ok::<(), ccomet::handle::HandleError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(Box<[Spot]>);
 
@@ -146,7 +156,7 @@ impl FromStr for Position {
 pub struct Received {
     /// The channel in which it was published, also for a reader of a pattern.
     pub channel: Arc<str>,
-    /// The position of the reader behind it, in all of its channels, for a later resumption.
+    /// The position of the reader just after it, in all of its channels, for a later resumption.
     pub position: Position,
     /// The calendar time at which the server accepted it, to the millisecond.
     pub time: SystemTime,
@@ -178,7 +188,7 @@ impl Received {
 pub struct ChannelInfo {
     /// The name.
     pub channel: Box<str>,
-    /// The position behind its last message.
+    /// The position just after its last message.
     pub position: Position,
     /// The number of its readers, clients and handles, on all loops.
     pub subscribers: u64,
@@ -206,7 +216,7 @@ impl From<Listed> for ChannelInfo {
 pub struct ChannelList {
     /// The channels in the order of their names, byte by byte.
     pub channels: Vec<ChannelInfo>,
-    /// Whether there are more channels behind this page.
+    /// Whether there are more channels after this page.
     pub has_more: bool,
 }
 
@@ -221,7 +231,7 @@ pub struct HistoryPage {
     pub gap: Option<Option<u64>>,
     /// The start of the next page, or of a subscription that continues here.
     pub position: Position,
-    /// Whether there are more messages behind this page.
+    /// Whether there are more messages after this page.
     pub has_more: bool,
 }
 

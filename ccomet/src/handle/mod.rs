@@ -46,7 +46,8 @@ static LAST_ID: AtomicU64 = AtomicU64::new(0);
 /// Access to a server from inside its process. Clones refer to the same server.
 ///
 /// No call blocks. Calls with a result return a [`Pending`] answer, for which the caller can block
-/// or `.await`; a fault of the call itself is an immediate answer. Calls of one thread about one
+/// or `.await`. An error that the handle detects itself, such as [`HandleError::BadChannel`], is
+/// there at once. Calls of one thread about one
 /// channel are executed in their order. Calls before the server [runs](crate::Server::run) are
 /// executed when it does.
 ///
@@ -90,7 +91,8 @@ impl Handle {
     }
 
     /// Publishes a message in a channel; for patterns, there is [`broadcast`](Self::broadcast). The
-    /// answer is the position behind the message, at which a reader of this one channel can resume.
+    /// answer is the position just after the message, at which a reader of this one channel can
+    /// resume.
     ///
     /// The data may be as long as `limits.message_bytes_max` and the rule for the channel allow, in
     /// bytes. Hooks are not asked.
@@ -135,7 +137,7 @@ impl Handle {
         })
     }
 
-    /// Returns a page of the list of channels: those that match a pattern, with names behind
+    /// Returns a page of the list of channels: those that match a pattern, with names after
     /// `after`, at most `limit` of them. `limit` is raised to 1, and reduced to
     /// `limits.page_items_max`.
     pub fn list(&self, pattern: &Pattern, after: Option<&str>, limit: usize) -> Pending<ChannelList> {
@@ -163,9 +165,11 @@ impl Handle {
     }
 
     /// Returns a page of a channel's history, the oldest message first; `None` if there is no such
-    /// channel. It starts where a subscription would start, and has at most `limit` messages;
-    /// `limit` is raised to 1, and reduced to `limits.page_items_max`. The page ends at
-    /// `limits.batch_bytes_max`, but contains at least one message.
+    /// channel. [`Start::Oldest`] reads from the beginning, and [`Start::After`] goes on from a
+    /// position. With [`Start::Latest`] the page is empty, and its position is the end of the
+    /// channel. The page has at most `limit` messages; `limit` is raised to 1, and reduced to
+    /// `limits.page_items_max`. The page ends at `limits.batch_bytes_max`, but contains at least
+    /// one message.
     pub fn history(&self, channel: &str, start: &Start, limit: usize) -> Pending<Option<HistoryPage>> {
         let edge = match start {
             Start::Latest => Edge::End,
@@ -224,6 +228,11 @@ impl Handle {
     /// There may be at most `limits.channels_per_subscription_max` channels, each named once, in
     /// any order. The limits on subscribers apply as for clients: beyond them, the subscription
     /// ends with [`Event::Refused`].
+    ///
+    /// # Errors
+    /// If a name is not that of a channel or a pattern, if there are too many, or none, or one
+    /// twice, if the position does not belong to them, or if the server has stopped or is
+    /// overloaded.
     pub fn subscribe<N: AsRef<str>>(
         &self,
         channels: impl IntoIterator<Item = N>,
@@ -234,8 +243,11 @@ impl Handle {
     }
 
     /// Subscribes to channels like [`subscribe`](Self::subscribe), for a thread or a task that
-    /// takes the events at its own pace: at most `capacity` of them are queued, and at least 1.
+    /// takes the events at its own pace: at most `capacity` of them are queued; 0 counts as 1.
     /// [`Events`] describes the treatment of a slow reader.
+    ///
+    /// # Errors
+    /// As for [`subscribe`](Self::subscribe).
     pub fn events<N: AsRef<str>>(
         &self,
         channels: impl IntoIterator<Item = N>,

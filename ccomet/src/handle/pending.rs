@@ -66,6 +66,12 @@ impl<T> Pending<T> {
     /// answer has arrived already: in a closure of a subscription, in
     /// [`on_call`](crate::Server::on_call), and in a test that simulates the server on its own
     /// thread.
+    ///
+    /// # Errors
+    /// The error that the call describes, or those of [`Pending`].
+    ///
+    /// # Panics
+    /// If [`try_take`](Self::try_take) has returned the answer already.
     pub fn wait(self) -> Result<T, HandleError> {
         let mut state = self.slot.lock();
         loop {
@@ -75,11 +81,13 @@ impl<T> Pending<T> {
             if LoopThread::is_this() && !fault!("loop-waits-for-itself") {
                 return Err(HandleError::OnLoop);
             }
+            assert!(!matches!(*state, State::Taken), "the answer was taken already");
             state = self.slot.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Returns the answer if it has arrived. It is returned once.
+    /// Returns the answer if it has arrived. It is returned once: after that, do not use this value
+    /// any more. [`wait`](Self::wait) and `.await` would panic.
     pub fn try_take(&mut self) -> Option<Result<T, HandleError>> {
         self.slot.lock().take()
     }
@@ -106,6 +114,7 @@ impl<T> Future for Pending<T> {
         if let Some(outcome) = state.take() {
             return Poll::Ready(outcome);
         }
+        assert!(!matches!(*state, State::Taken), "the answer was taken already");
         *state = State::Waiting(Some(cx.waker().clone()));
         Poll::Pending
     }

@@ -38,7 +38,8 @@ impl Start {
     }
 }
 
-/// An event of a subscription. The last three kinds end it: no further events follow.
+/// An event of a subscription. After [`Closed`](Self::Closed), [`Refused`](Self::Refused) and
+/// [`ShuttingDown`](Self::ShuttingDown) no further events follow: see [`is_last`](Self::is_last).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -56,7 +57,7 @@ pub enum Event {
         channel: Arc<str>,
         /// The number of lost messages, if it is known.
         missed: Option<u64>,
-        /// The position of the reader behind the gap, in all of its channels.
+        /// The position of the reader after the gap, in all of its channels.
         position: Position,
     },
     /// A channel was closed, which ends the subscription. A new subscription creates the channel

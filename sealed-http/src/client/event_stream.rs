@@ -5,6 +5,12 @@ use std::time::Duration;
 /// Parses the body of a `text/event-stream`, as browsers do (WHATWG HTML, 9.2.6), with a limit on
 /// the size of an event.
 ///
+/// Send the request with [`Fetch::streamed`](crate::client::Fetch::streamed) and without a
+/// [limit](crate::client::Fetch::limit), and pass each
+/// [`Fetched::Data`](crate::client::Fetched::Data) to [`read`](Self::read). To go on after the end,
+/// send [`last_event_id`](Self::last_event_id) as the field `Last-Event-ID`. The repository's
+/// example `fetch` does so.
+///
 /// # Example
 /// ```
 /// use sealed_http::client::EventStream;

@@ -45,7 +45,8 @@ pub struct UpstreamId(pub(crate) usize);
 impl Upstream {
     /// Creates an upstream at an address: `example.org:80`, an IP address with a port, or
     /// `unix:/run/app.sock`. The field `Host` carries this address, or `localhost` for a Unix
-    /// socket.
+    /// socket. A name is looked up at once, which may block; if it cannot be resolved, every
+    /// request fails with [`FetchError::NotConnected`], and the name is not looked up again.
     pub fn to(address: impl ToAddresses) -> Self {
         let name = address.name();
         Self::with(&name, Connect::to(address))
@@ -53,7 +54,8 @@ impl Upstream {
 
     /// Creates an upstream at a port of a host, whose name is resolved for each connection, without
     /// blocking the loop. A server that moves to another address is found there as soon as the
-    /// resolver's cache allows it. The field `Host` carries the name and the port.
+    /// resolver's cache allows it. The field `Host` carries the name and the port, or `localhost`
+    /// if the name cannot be that of a host.
     pub fn by_name(resolver: &Resolver, host: &str, port: u16) -> Self {
         let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         Self::with(&name, Connect::by_name(resolver, host, port))
@@ -81,7 +83,8 @@ impl Upstream {
         self
     }
 
-    /// Uses TLS, and requires the server's certificate to be valid for `name`.
+    /// Uses TLS, and requires the server's certificate to be valid for `name`. Requires the feature
+    /// `tls`.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, connector: sealed::tls::Connector, name: sealed::tls::ServerName<'static>) -> Self {
@@ -197,12 +200,12 @@ impl Fetch {
         Self::new("POST", target)
     }
 
-    /// Adds a header field whose value is fixed in the program. The encoder writes `Host`, the
-    /// framing of the body and `Connection` itself.
+    /// Adds a header field whose value is fixed in the program. The encoder writes `Host`,
+    /// `Content-Length` and `Transfer-Encoding` itself, and never sends `Connection`, `Expect` and
+    /// `Upgrade`.
     ///
     /// # Panics
-    /// If the value has control characters, the name is not a token, or the encoder writes the
-    /// field itself.
+    /// If the value has control characters, the name is not a token, or it is one of these six.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.fields.add(name, value, &WRITTEN);
@@ -215,7 +218,7 @@ impl Fetch {
     /// If the value has control characters.
     ///
     /// # Panics
-    /// If the name is not a token, or the encoder writes the field itself.
+    /// If the name is not a token, or is one of the six that [`header`](Self::header) refuses.
     pub fn try_header(mut self, name: &'static str, value: impl Into<String>) -> Result<Self, BadHeaderValue> {
         self.fields.try_add(name, Cow::Owned(value.into()), &WRITTEN)?;
         Ok(self)
@@ -315,7 +318,9 @@ impl Fetch {
 }
 
 /// Progress and outcome of a request. The last report is [`Whole`](Fetched::Whole),
-/// [`End`](Fetched::End) or [`Failed`](Fetched::Failed); exactly one of them is reported, once.
+/// [`End`](Fetched::End) or [`Failed`](Fetched::Failed); exactly one of them is reported, once,
+/// unless the request is [cancelled](crate::Http::cancel_fetch) or still waits for a connection
+/// when the loop ends.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // used where it is reported, and not kept
 pub enum Fetched<'a> {
@@ -334,7 +339,9 @@ pub enum Fetched<'a> {
 }
 
 /// The reason why a request failed. Only for [`Unknown`](Self::Unknown), [`Busy`](Self::Busy) and
-/// [`NotConnected`](Self::NotConnected) is it certain that the server has not acted on the request.
+/// [`NotConnected`](Self::NotConnected) is it certain that the server has not acted on the request;
+/// and for `NotConnected` only if the request may not be [repeated](Fetch::repeatable). A request
+/// that may be repeated can have reached the server on a kept connection before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {

@@ -75,9 +75,11 @@ impl RequestDecoder {
         Self { state: IDLE }
     }
 
-    /// Decodes the next part of the input, and returns how many bytes were used. Pass the bytes
-    /// after them to the next call; after [`Event::Incomplete`], pass more bytes than before. The
-    /// work is linear in the number of bytes, however they are split.
+    /// Decodes the next part of the input, and returns how many bytes were used. Keep the others,
+    /// and pass them to the next call; after [`Event::Incomplete`], append new ones to them first.
+    /// No byte of a head is used until the head is complete, so the buffer must have room for
+    /// [`Limits::head_bytes_max`]. The work is linear in the number of bytes, however they are
+    /// split.
     ///
     /// # Errors
     /// If the request is malformed or exceeds a limit. After an error the connection can only be

@@ -57,7 +57,8 @@ pub enum DecodeError {
     /// The body exceeds its limit.
     #[error("the body is too large")]
     BodyTooLarge,
-    /// The connection ended within a message.
+    /// The connection ended within a message. Only
+    /// [`ResponseDecoder::end`](crate::codec::ResponseDecoder::end) reports this.
     #[error("the message was cut off")]
     Truncated,
     /// The request did not arrive completely in time. Servers report this error; the decoder never

@@ -4,10 +4,12 @@
 pub const HEADERS_MAX: usize = 64;
 
 /// Size limits of a message. A message that exceeds a limit is refused as soon as this is known.
+/// Take the fields that you do not set from [`Default`]: a minor version may add fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum size of the request line in bytes, without the line end. Beyond, or if the request
-    /// line alone fills the head: 414. Default 8 KiB.
+    /// line alone fills the head: 414. The status line of a response has the same limit. Default
+    /// 8 KiB.
     pub request_line_bytes_max: usize,
     /// Maximum size of the head in bytes, including the request line and line ends. Beyond: 431.
     /// More than 4 GiB counts as 4 GiB. Default 16 KiB.

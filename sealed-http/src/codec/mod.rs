@@ -2,7 +2,7 @@
 //!
 //! A [`RequestDecoder`] and a [`ResponseDecoder`] are fed with slices, hold none of the bytes, and
 //! allocate nothing: they return what they have found in the slice. They refuse every message that
-//! two implementations might interpret differently ([`DecodeError`]), within [`Limits`].
+//! two implementations might interpret differently ([`DecodeError`]), and enforce [`Limits`].
 
 pub(crate) mod chunked;
 pub(crate) mod decoder;

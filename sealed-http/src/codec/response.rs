@@ -91,7 +91,8 @@ impl Response {
         self
     }
 
-    /// Closes the connection after the response.
+    /// Asks the server to close the connection after the response. The codec alone does not: pass
+    /// `keep_alive` to [`encode`](Self::encode) accordingly.
     #[must_use]
     pub fn closing(mut self) -> Self {
         self.close = true;
@@ -111,13 +112,15 @@ impl Response {
         self.status
     }
 
-    /// Returns whether the connection is closed after the response.
+    /// Returns whether the server is to close the connection after the response.
     pub fn closes(&self) -> bool {
         self.close
     }
 
-    /// Appends the response for a client that uses HTTP/1.`version_minor`. With `head_only`, as for
-    /// HEAD, the body is omitted, but its length is sent.
+    /// Appends the response for a client that uses HTTP/1.`version_minor`. `keep_alive` is whether
+    /// another request may follow on the connection. With `head_only`, as for HEAD, the body is
+    /// omitted, but its length is sent. `date` is the value of the field `Date`, in the format
+    /// `Sun, 06 Nov 1994 08:49:37 GMT`.
     ///
     /// # Panics
     /// If the status is 101: what follows that is not HTTP.

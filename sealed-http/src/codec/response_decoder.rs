@@ -77,9 +77,11 @@ impl ResponseDecoder {
     }
 
     /// Decodes the next part of the input, which belongs to the response to a request of kind
-    /// `asked`, and returns how many bytes were used. Pass the bytes after them to the next call;
-    /// after [`ResponseEvent::Incomplete`], pass more bytes than before. The work is linear in the
-    /// number of bytes, however they are split.
+    /// `asked`, and returns how many bytes were used. Keep the others, and pass them to the next
+    /// call; after [`ResponseEvent::Incomplete`], append new ones to them first. No byte of a head
+    /// is used until the head is complete, so the buffer must have room for
+    /// [`Limits::head_bytes_max`]. The work is linear in the number of bytes, however they are
+    /// split.
     ///
     /// # Errors
     /// If the response is malformed or exceeds a limit. After an error the connection can only be
@@ -97,7 +99,9 @@ impl ResponseDecoder {
         decoded
     }
 
-    /// Processes the end of the connection. Returns whether a response ended with it.
+    /// Processes the end of the connection. Returns whether a response ended with it. Call
+    /// [`decode`](Self::decode) until it returns [`ResponseEvent::Incomplete`] first; afterwards
+    /// the decoder cannot be used any more.
     ///
     /// # Errors
     /// If the connection ended within a response, or if the decoder has returned an error before.

@@ -29,7 +29,8 @@ pub enum Intake {
     /// response already, the body is streamed too.
     Collect,
     /// Collects the body, up to this many bytes, and passes it to the handler with the request. A
-    /// longer body is refused with 413.
+    /// longer body is refused with 413. If the handler has started a response already, the body is
+    /// streamed instead, without this limit.
     CollectUpTo(u64),
     /// Passes the body piece by piece to [`Handler::body`], without a limit, and does not call
     /// [`Handler::request`].
@@ -202,8 +203,9 @@ pub trait Handler: Sized + 'static {
         http.close_raw(id);
     }
 
-    /// Handles a drained stream: the kernel has taken all output that was queued for it, and more
-    /// can be written.
+    /// Handles a drained stream, or connection of another protocol: its queue has fallen to
+    /// [`output_low_bytes`](sealed::Config::output_low_bytes), by default to nothing, and more can
+    /// be written.
     fn drained(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {}
 
     /// Handles a deadline that the handler set for the exchange and that has passed. By default,
@@ -213,8 +215,8 @@ pub trait Handler: Sized + 'static {
         http.abort(id);
     }
 
-    /// Handles the completion of a response: [`Http::respond`] sent it, or its stream was ended, by
-    /// this handler or by the server.
+    /// Handles the completion of a response: [`Http::respond`] queued it, or its stream was ended,
+    /// by this handler or by the server. The client may not have received it yet.
     ///
     /// Called once for each response, after the call in which the handler completed it has returned
     /// and before the connection's next request is read. Not called if the connection closes first.
@@ -231,7 +233,9 @@ pub trait Handler: Sized + 'static {
     /// returns true: once for each request that was answered, refused, or cut off by the end of its
     /// connection. A switch to another protocol completes an exchange with 101, or with 2xx.
     ///
-    /// Called before the connection's next request is read, and before [`closed`](Self::closed).
+    /// Called before the connection's next request is read, and before [`closed`](Self::closed). If
+    /// the end of the connection has cut the exchange off, [`Http::state`] returns the default
+    /// value already.
     ///
     /// ```
     /// use sealed::ConnectionId;

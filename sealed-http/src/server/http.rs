@@ -21,7 +21,35 @@ const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
 /// request to respond to. But the id of a connection is the same for all of its requests: if a
 /// handler answers a request early, for example in [`Handler::timed_out`], a response that it
 /// expected from elsewhere must not be sent any more when it arrives, because it would answer the
-/// next request. Keep the number of the exchange in the state of the connection, and compare.
+/// next request. Count the requests in the state of the connection, pass the count along with the
+/// work, and compare:
+///
+/// ```
+/// # use sealed::ConnectionId;
+/// # use sealed_http::{Handler, Http, Request, Response};
+/// struct App;
+///
+/// impl Handler for App {
+///     /// The number of requests so far.
+///     type Connection = u64;
+///     /// A request, and its answer from another thread.
+///     type Message = (ConnectionId, u64, String);
+///     type Timer = ();
+///
+///     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
+///         let Some(count) = http.state_mut(id) else { return };
+///         *count += 1;
+///         let (count, mailbox, path) = (*count, http.mailbox(), request.head.path().to_owned());
+///         std::thread::spawn(move || mailbox.post((id, count, format!("You wanted {path}\n"))));
+///     }
+///
+///     fn message(&mut self, http: &mut Http<'_, Self>, (id, count, answer): Self::Message) {
+///         if http.state(id) == Some(&count) {
+///             http.respond(id, &Response::new(200).body(answer));
+///         }
+///     }
+/// }
+/// ```
 pub struct Http<'a, H: Handler> {
     pub(crate) cx: &'a mut Context<Server<H>>,
     pub(crate) shared: &'a mut Shared,
@@ -47,7 +75,8 @@ impl<H: Handler> Http<'_, H> {
         self.cx.state_mut(id).filter(|held| held.phase == Phase::Answering)
     }
 
-    /// Sends a complete response to the request of a connection.
+    /// Queues a complete response to the request of a connection. It is sent at the end of the
+    /// tick.
     ///
     /// # Panics
     /// If the status of `response` is 101, which only [`upgrade`](Self::upgrade) can send.
@@ -159,7 +188,8 @@ impl<H: Handler> Http<'_, H> {
     /// rules of HTTP no longer apply: the handler itself has to watch for a peer that takes
     /// nothing.
     ///
-    /// Returns false, and does nothing, if the request did not ask for another protocol.
+    /// Returns false, and does nothing, if the request did not ask for another protocol or is
+    /// answered already, or while its body is being streamed.
     ///
     /// # Panics
     /// If the status is neither 101 nor 2xx.
@@ -247,6 +277,10 @@ impl<H: Handler> Http<'_, H> {
     /// Passes parts of a stream to the kernel at once: see [`Context::write_through`]. If the
     /// stream uses chunked coding, each part must already be framed, as [`encode_chunk`] does it.
     /// This way a part that many clients receive is framed only once.
+    ///
+    /// Returns false if bytes are left in the queue; [`Handler::drained`] follows. For a stream
+    /// whose length is known, returns whether there is room for more, as [`write`](Self::write)
+    /// does. Returns true if the connection has no stream.
     pub fn write_framed(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
         match self.cx.state(id) {
             Some(connection) if matches!(connection.phase, Phase::Streaming | Phase::Raw) => {
@@ -298,9 +332,10 @@ impl<H: Handler> Http<'_, H> {
         self.cx.state_mut(id).map(|connection| &mut connection.state)
     }
 
-    /// Sets the deadline of an exchange. When the deadline passes, [`Handler::timed_out`] is
-    /// called. The deadline ends with the exchange. While a request body is being streamed, the
-    /// server's own limits apply, and this call has no effect.
+    /// Sets the deadline of an exchange, or of a connection that speaks another protocol. When the
+    /// deadline passes, [`Handler::timed_out`] is called. The deadline of an exchange ends with it.
+    /// While a request body is being streamed, the server's own limits apply, and this call has no
+    /// effect.
     pub fn set_deadline(&mut self, id: ConnectionId, delay: Duration) {
         if self.has_own_deadline(id) {
             self.cx.set_deadline(id, delay);
@@ -370,12 +405,14 @@ impl<H: Handler> Http<'_, H> {
         self.cx.queued(id)
     }
 
-    /// Returns the ids of all open connections. Visits every connection.
+    /// Returns the ids of all open connections of this service, including those to upstreams.
+    /// Visits every connection.
     pub fn connection_ids(&self) -> Vec<ConnectionId> {
         self.cx.connection_ids()
     }
 
-    /// Returns the number of connections on this loop.
+    /// Returns the number of connections of this service, including those to upstreams, and those
+    /// that are being made or are ending.
     pub fn connections(&self) -> usize {
         self.cx.connections()
     }

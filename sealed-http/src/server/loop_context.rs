@@ -192,13 +192,13 @@ impl<H: Handler> Http<'_, H> {
         self.cx.reset(id);
     }
 
-    /// Closes all connections, each after its queued output has been sent.
+    /// Closes all connections, each after its queued output has been sent: those to upstreams too,
+    /// whose requests then fail.
     pub fn close_all(&mut self) {
         self.cx.close_all();
     }
 
-    /// Sets how long the peer may take no output after the connection is closed: see
-    /// [`sealed::Context::set_linger`].
+    /// Sets the linger time of a connection: see [`sealed::Context::set_linger`].
     pub fn set_linger(&mut self, id: ConnectionId, linger: Duration) {
         self.cx.set_linger(id, linger);
     }
@@ -214,7 +214,7 @@ impl<H: Handler> Http<'_, H> {
     }
 
     /// Returns the result of the TLS handshake: `None` before its end, and for a connection without
-    /// TLS.
+    /// TLS. Requires the feature `tls`.
     #[cfg(feature = "tls")]
     pub fn tls(&self, id: ConnectionId) -> Option<tls::Agreed> {
         self.cx.tls(id)

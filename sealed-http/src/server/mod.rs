@@ -32,24 +32,35 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// Limits and timeouts of a server. Take the fields that you do not set from [`Default`]: a minor
 /// version may add fields.
+///
+/// ```
+/// use std::time::Duration;
+/// use sealed_http::Settings;
+/// use sealed_http::codec::Limits;
+///
+/// let limits = Limits { body_bytes_max: 64 * 1024, ..Limits::default() };
+/// let settings = Settings { limits, idle_timeout: Duration::from_secs(10), ..Settings::default() };
+/// # let _ = settings;
+/// ```
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Size limits of requests.
     pub limits: Limits,
     /// Time allowed for the head of a request to arrive, from its first byte; for the first request
-    /// of a connection, from the start of the connection. Default 20 s.
+    /// of a connection, from the start of the connection. When it is over, the client gets 408, or
+    /// just the end if nothing of a request has arrived. Default 20 s.
     pub request_timeout: Duration,
-    /// Time allowed without receiving body bytes. Every `body_rate_min` bytes extend it by one
-    /// second, up to this value. Default 20 s.
+    /// Time allowed for a body, at first. Every `body_rate_min` bytes extend what is left by one
+    /// second, up to this value. When it is used up, the client gets 408. Default 20 s.
     pub body_timeout: Duration,
     /// Minimum rate of a request body in the long run, in bytes per second. Default 1,000.
     pub body_rate_min: u32,
     /// Time within which a client must take at least 1 KiB of a complete response. A client that
-    /// does so gets the same time again. The handler itself has to watch streamed responses.
-    /// Default 30 s.
+    /// does so gets the same time again; otherwise the connection is reset. The handler itself has
+    /// to watch streamed responses. Default 30 s.
     pub write_timeout: Duration,
     /// Time that a keep-alive connection may stay idle between two requests, from when the client
-    /// has taken the response to the first. Default 75 s.
+    /// has taken the response to the first. Then it is closed. Default 75 s.
     pub idle_timeout: Duration,
 }
 
@@ -140,8 +151,18 @@ impl<H: Handler> Server<H> {
         &self.handler
     }
 
-    /// Returns the handler and its access to connections, to start something outside a tick. The
-    /// server and the context are the parts of an event loop.
+    /// Returns the handler and its access to connections, for use between ticks. `cx` comes from
+    /// [`EventLoop::parts`](sealed::EventLoop::parts), as this server does.
+    ///
+    /// ```
+    /// # use sealed::{Config, EventLoop};
+    /// # use sealed_http::{Server, Settings, Site};
+    /// let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), Site::new(())))?;
+    /// let (server, cx) = event_loop.parts();
+    /// let (_site, mut http) = server.parts(cx);
+    /// println!("listening on {}", http.listen("127.0.0.1:0")?.address);
+    /// # Ok::<(), sealed::Error>(())
+    /// ```
     pub fn parts<'a>(&'a mut self, cx: &'a mut Context<Self>) -> (&'a mut H, Http<'a, H>) {
         (&mut self.handler, Http { cx, shared: &mut self.shared })
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// The origins of pages that may read responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// All origins, including `null`, the origin of pages from a disk.
+    /// All origins, including `null`, the origin of local files and of sandboxed pages.
     Any,
     /// These origins, compared byte by byte: `https://example.org`. `null` never matches: any page
     /// can obtain that origin by sandboxing itself.
@@ -16,18 +16,25 @@ pub enum Origins {
 ///
 /// # Example
 /// ```
-/// use sealed_http::Response;
 /// use sealed_http::site::{Cors, Origins};
+/// use sealed_http::{Method, Response, Site};
 ///
-/// let cors = Cors {
+/// static CORS: std::sync::LazyLock<Cors> = std::sync::LazyLock::new(|| Cors {
 ///     origins: Origins::Listed(vec!["https://example.org".to_owned()]),
 ///     methods: "GET, POST",
 ///     headers: "Content-Type".into(),
 ///     exposed: "Retry-After",
 ///     max_age_s: "600",
-/// };
-/// let preflight = Response::new(204).with(&cors.preflight_fields(Some("https://example.org")));
-/// # assert_eq!(preflight.status(), 204);
+/// });
+///
+/// let site = Site::new(())
+///     .on(Method::Options, "/notes", |_, request, _| {
+///         Response::new(204).with(&CORS.preflight_fields(request.head.header_str("Origin")))
+///     })
+///     .get("/notes", |_, request, _| {
+///         Response::from("No notes.\n").with(&CORS.response_fields(request.head.header_str("Origin")))
+///     });
+/// # drop(site);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Cors {

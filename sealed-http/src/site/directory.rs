@@ -34,7 +34,8 @@ const CODINGS: [(&str, &str); 3] = [("br", "br"), ("zstd", "zst"), ("gzip", "gz"
 ///
 /// - **Paths.** A path names a regular file below the directory, also through symbolic links if
 ///   they lead to a place below it. Everything else is 404: `..`, names that begin with a dot
-///   (except `/.well-known/`), pipes and devices. An escaped `/`, and escapes of characters that
+///   (except `/.well-known/`), pipes and devices. A file that the process may not read is 403, and
+///   one that cannot be read for another reason 500. An escaped `/`, and escapes of characters that
 ///   need none, are 404 too, so that no other spelling of a path evades a route for a part of the
 ///   directory. A path that ends in `/` names the [index](Self::index) of that directory; a
 ///   directory without the `/` is redirected to it, so that relative links work. There are no
@@ -76,7 +77,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Makes the files below a directory available. Blocks for the time of a system call.
+    /// Makes the files below a directory available. Blocks while the file system resolves the path.
     ///
     /// # Errors
     /// If there is no such directory. The error names it.
@@ -90,7 +91,7 @@ impl Directory {
         Ok(Self { root, workers, index: "index.html", cache_control: "no-cache", is_precompressed: false })
     }
 
-    /// Sets the name of the file that a directory is shown by. Default `index.html`.
+    /// Sets the name of the file that is served for a path that ends in `/`. Default `index.html`.
     #[must_use]
     pub fn index(mut self, name: &'static str) -> Self {
         self.index = name;

@@ -57,7 +57,10 @@ enum Page<S: 'static> {
 
 /// A [`Handler`] made of pages: functions that are registered by method and pattern, as in
 /// [`Routes`], and share one user-defined state. `Routes` also answers requests that have no page.
-/// To use more of [`Handler`], implement that trait, and use [`Routes`] in the implementation.
+/// A site collects request bodies, up to 1 MiB by default, and does not pass on the other calls of
+/// [`Handler`]. To send requests to other servers, to stream a response as fast as the client reads
+/// it, to receive large bodies, or to switch protocols, implement that trait, and use [`Routes`] in
+/// the implementation.
 ///
 /// A page receives the state, the request and its parameters, and returns a value that converts
 /// into a [`Response`]: a response, a text, a [`Problem`], or a `Result` of those.
@@ -69,6 +72,30 @@ enum Page<S: 'static> {
 /// A site belongs to one loop. With a [`sealed::Pool`], each loop makes its own site with its own
 /// state. Pages are `Send`, so that a site whose state is `Send` can be
 /// [added](sealed::Context::add_service) to the loop of another service.
+///
+/// [`run`](Site::run) has default settings and one loop. For others, make the [`Server`] yourself.
+/// Another thread acts on the site's loop by posting a [`Task`] to its mailbox:
+///
+/// ```
+/// use sealed::{Config, Pool};
+/// use sealed_http::codec::Limits;
+/// use sealed_http::site::Task;
+/// use sealed_http::{Server, Settings, Site};
+///
+/// let mut pool = Pool::<Task<u64>>::new(Config::default(), None)?;
+/// pool.listen("127.0.0.1:0")?;
+/// // On any thread: every loop has its own count.
+/// for mailbox in pool.mailboxes() {
+///     mailbox.post(Box::new(|count, _| *count += 1)).map_err(|_| "the loop is overloaded")?;
+/// }
+/// # pool.stopper().stop();
+/// pool.run(|_place| {
+///     let limits = Limits { body_bytes_max: 10 << 20, ..Limits::default() };
+///     let settings = Settings { limits, ..Settings::default() };
+///     Server::new(settings, Site::new(0).get("/count", |count, _, _| count.to_string()))
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Example
 /// ```no_run
@@ -177,7 +204,9 @@ impl<S: 'static> Site<S> {
     }
 
     /// Adds a page that gets the [`Http`], and responds by itself, at once or at any later time.
-    /// This is also the page that sends requests, sets timers, streams, or stops the loop.
+    /// This is also the page that sets timers, passes work to other threads, or stops the loop. It
+    /// learns of the end of other work by a [`Task`]; the outcome of [`Http::fetch`] is not passed
+    /// on to a site.
     ///
     /// # Panics
     /// On the conditions of [`Routes::on`].

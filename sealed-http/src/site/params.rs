@@ -6,7 +6,8 @@ use std::ops::Index;
 use crate::site::query::{BadEncoding, decode_segment};
 
 /// The parameters of a path, percent-decoded, with the names from the pattern. See
-/// [`Routes`](crate::site::Routes).
+/// [`Routes`](crate::site::Routes). `params["name"]` panics if the pattern has no parameter of that
+/// name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params<'a>(Vec<(&'static str, Cow<'a, str>)>);
 

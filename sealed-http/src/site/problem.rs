@@ -15,7 +15,7 @@ const OWN: [&str; 6] = ["type", "title", "status", "code", "detail", "instance"]
 /// An error response: a status, a stable code for programs, and a sentence for people. As a
 /// [`Response`] it has the type `application/problem+json`, and caches must not store it.
 ///
-/// The JSON may be embedded in a script: `</`, U+2028 and U+2029 are escaped.
+/// The JSON may be embedded in a script: `<`, U+2028 and U+2029 are escaped.
 ///
 /// # Example
 /// ```
@@ -220,7 +220,6 @@ fn write_text_member(name: &str, text: &str, out: &mut Vec<u8>) {
 /// what would end a script or a line of a script.
 fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    let mut previous = '"';
     for letter in text.chars() {
         match letter {
             '"' => out.extend_from_slice(b"\\\""),
@@ -228,13 +227,11 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
             '\n' => out.extend_from_slice(b"\\n"),
             '\r' => out.extend_from_slice(b"\\r"),
             '\t' => out.extend_from_slice(b"\\t"),
-            '/' if previous == '<' => out.extend_from_slice(b"\\/"),
-            '\0'..=' ' | '\u{2028}' | '\u{2029}' if letter != ' ' => {
+            '\0'..='\u{1f}' | '<' | '\u{2028}' | '\u{2029}' => {
                 out.extend_from_slice(format!("\\u{:04x}", u32::from(letter)).as_bytes());
             }
             _ => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
         }
-        previous = letter;
     }
     out.push(b'"');
 }

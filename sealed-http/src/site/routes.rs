@@ -17,8 +17,8 @@ use crate::site::problem::Problem;
 /// path.
 ///
 /// In the value of `{name...}`, an escaped `/` cannot be distinguished from the others once
-/// decoded, and `%2e%2e` becomes `..`: code that maps the value to files has to refuse such
-/// segments first ([`StaticFile`](crate::site::StaticFile) looks names up and cannot be misled).
+/// decoded, and `%2e%2e` becomes `..`. Do not make the path of a file from the value:
+/// `Site::directory` serves files, and refuses such paths.
 ///
 /// If several patterns match, a literal segment takes precedence over `{name}`, and `{name}` over
 /// `{name...}`, from the left. Only patterns with the request's method count. HEAD uses the value

@@ -39,8 +39,9 @@ type OnClose<S> = Box<dyn Fn(&mut S, &mut Http<'_, Site<S>>, ConnectionId) + Sen
 /// [`sealed::Config::output_bytes_max`]. At a shutdown, clients get a close frame with 1001, and no
 /// more WebSockets are opened.
 ///
-/// Browsers let any page open a WebSocket to any server, with the cookies of that server. So pages
-/// are refused with 403 unless their origin is [allowed](Self::allow_origin). Programs other than
+/// Browsers let any page open a WebSocket to any server, with the cookies of that server. So pages,
+/// those of this server included, are refused with 403 unless their origin is
+/// [allowed](Self::allow_origin). Programs other than
 /// browsers send no origin, and are accepted.
 ///
 /// [`Http::send_message`] sends a message to one client. To many clients, send the same frame, such
@@ -281,7 +282,10 @@ impl<S> Http<'_, Site<S>> {
         is_open && self.write(id, &out)
     }
 
-    /// Sends a frame that was encoded once for many WebSockets. Otherwise like
+    /// Sends a frame that was encoded once for many WebSockets: by
+    /// [`text_frame`](websocket::text_frame), [`binary_frame`](websocket::binary_frame) or
+    /// [`ping_frame`](websocket::ping_frame). To close, use
+    /// [`close_websocket`](Self::close_websocket). Otherwise like
     /// [`send_message`](Self::send_message).
     pub fn send_frame(&mut self, id: ConnectionId, frame: &Bytes) -> bool {
         let is_open = socket(self, id).is_some_and(|socket| socket.codec.is_open());

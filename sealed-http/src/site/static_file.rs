@@ -40,16 +40,24 @@ impl StaticFile {
     }
 
     /// Sets the media type.
+    ///
+    /// # Panics
+    /// If the type has control characters.
     #[must_use]
     pub fn with_type(mut self, content_type: &'static str) -> Self {
+        drop(Response::new(200).header("Content-Type", content_type));
         self.content_type = content_type;
         self
     }
 
     /// Sets the value of `Cache-Control`. Default `no-cache`. A file whose name changes with its
     /// content can use `public, max-age=31536000, immutable`.
+    ///
+    /// # Panics
+    /// If the value has control characters.
     #[must_use]
     pub fn cache_control(mut self, directives: &'static str) -> Self {
+        drop(Response::new(200).header("Cache-Control", directives));
         self.cache_control = directives;
         self
     }

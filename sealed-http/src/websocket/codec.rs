@@ -56,8 +56,9 @@ pub enum Event {
 /// The state of one connection: the message that is being received, and whether the connection is
 /// closed. The codec does no input or output of its own.
 ///
-/// Between messages the codec is three words long and holds nothing on the heap. A message is
-/// collected as it arrives: a length that is only announced costs no memory.
+/// Between messages the codec of a server is three words long and holds nothing on the heap; that
+/// of a client holds its masks. A message is collected as it arrives: a length that is only
+/// announced costs no memory.
 #[derive(Debug, Default)]
 pub struct Codec {
     partial: Option<Box<Partial>>,

@@ -32,7 +32,12 @@ pub struct Claims {
 }
 
 /// Creates a token, signed with the key of that id: with the secret of the configuration or, for
-/// `EdDSA`, with a private key from a PEM file.
+/// `EdDSA`, with the private key in the PEM file `private`. If `auth.audience` is set, the server
+/// accepts only tokens whose [`aud`](Claims::aud) has that value.
+///
+/// # Errors
+/// If there is no such key, if the key cannot be read, if `private` is missing for `EdDSA` or given
+/// for another algorithm, or if the key cannot sign.
 pub fn make_token(auth: &Auth, key: &str, private: Option<&Path>, claims: &Claims) -> Result<String, AuthError> {
     crypto::install();
     let key = auth.keys.iter().find(|held| held.id == key).ok_or_else(|| AuthError::Unknown(key.to_owned()))?;
