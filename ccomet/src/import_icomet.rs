@@ -54,6 +54,9 @@ struct Line<'a> {
 /// equivalent. Both listeners serve icomet's API alone, so that nothing becomes more open than
 /// before.
 ///
+/// # Errors
+/// If the text is not such a file, or if a value in it is malformed.
+///
 /// # Example
 /// ```
 /// let (config, warnings) = ccomet::import_icomet("front:\n\tlisten: 127.0.0.1:8100\n\tpolling_timeout: 25\npidfile: ./pid\n")?;

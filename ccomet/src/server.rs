@@ -140,8 +140,23 @@ impl Server {
         Handle::new(self.pool.mailboxes(), self.stopper(), self.config.clone())
     }
 
-    /// Sets a callback for the server's state while it runs. It runs on the thread of the first
-    /// loop, and must not block.
+    /// Sets a callback for the server's state while it runs: a watchdog of the service manager, for
+    /// example, wants to know that it makes progress. The callback runs on the thread of the first
+    /// loop, and must not block. A panic in it ends the server.
+    ///
+    /// ```
+    /// use ccomet::{Config, Life, Server};
+    ///
+    /// # let mut config = Config::default();
+    /// # config.front.listen = "127.0.0.1:0".parse()?;
+    /// # config.admin.listen = "127.0.0.1:0".parse()?;
+    /// let mut server = Server::bind(config)?;
+    /// server.on_life(|life| match life {
+    ///     Life::Alive => println!("all loops make progress"),
+    ///     Life::Stopping => println!("shutting down"),
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_life(&mut self, tell: impl Fn(Life) + Send + Sync + 'static) {
         self.life = Some(Listener(Arc::new(tell)));
     }

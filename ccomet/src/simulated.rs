@@ -17,6 +17,18 @@ use crate::ops::signals;
 use crate::server::{Error, Server, Sockets};
 
 /// A server whose loops run in a simulation.
+///
+/// ```
+/// use ccomet::{Config, Simulated};
+/// use sealed::sim::Simulation;
+///
+/// let sim = Simulation::new(1);
+/// let server = Simulated::start(&sim, Config::default())?;
+/// let mut reader = sim.connect(server.front());
+/// reader.send("GET /channels/news HTTP/1.1\r\nHost: sim\r\nAccept: text/event-stream\r\n\r\n");
+/// reader.expect("text/event-stream");
+/// # Ok::<(), ccomet::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Simulated {
     sim: Simulation,
@@ -30,16 +42,25 @@ pub struct Simulated {
 
 impl Simulated {
     /// Starts a server in a simulation. `config.loops` is 1 by default.
+    ///
+    /// # Errors
+    /// As for [`Server::bind`].
     pub fn start(sim: &Simulation, config: Config) -> Result<Self, Error> {
         Self::start_with(sim, config, |_| {})
     }
 
     /// Starts a server in a simulation, over a store with the given faults.
+    ///
+    /// # Errors
+    /// As for [`Server::bind`].
     pub fn start_over(sim: &Simulation, config: Config, store: Option<StoreFaults>) -> Result<Self, Error> {
         Self::start_with(sim, config, |server| server.store = store)
     }
 
     /// Starts a server that `prepare` changes before it [runs](Server::run).
+    ///
+    /// # Errors
+    /// As for [`Server::bind`].
     pub fn start_with(sim: &Simulation, config: Config, prepare: impl FnOnce(&mut Server)) -> Result<Self, Error> {
         let loops = config.loops.map_or(1, std::num::NonZeroUsize::get);
         let mut server = Server::bind_to(config, Sockets::default(), |loop_config| sim.pool(loop_config, loops))?;

@@ -43,6 +43,9 @@ type Result<T> = std::result::Result<T, Malformed>;
 
 /// Decodes the packet at the beginning of `bytes`, and returns it with its length. Returns `None`
 /// if it is incomplete.
+///
+/// # Errors
+/// If the bytes are not a packet that this module knows.
 pub fn decode(bytes: &[u8]) -> Result<Option<(usize, Packet<'_>)>> {
     let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
     let mut length = 0;

@@ -16,6 +16,9 @@ pub struct ProtocolError(pub &'static str);
 /// Parses one command: an array of strings, or a line of words. Stores the start and the end of
 /// each argument in `arguments`. Returns the number of bytes of the command, or `None` if the
 /// command is incomplete.
+///
+/// # Errors
+/// If the bytes are not a command.
 pub fn parse(bytes: &[u8], arguments: &mut Vec<(usize, usize)>) -> Result<Option<usize>, ProtocolError> {
     arguments.clear();
     let parsed = match bytes.first() {

@@ -24,6 +24,16 @@ pub struct BadPattern;
 
 impl Pattern {
     /// Checks a pattern. Several `*` in a row become one.
+    ///
+    /// ```
+    /// use ccomet::Pattern;
+    ///
+    /// assert!(Pattern::new("orders.*").is_ok());
+    /// assert!(Pattern::new("orders,*").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// If the text is empty, too long, `.` or `..`, or if it has a control character or a comma.
     pub fn new(text: &str) -> Result<Self, BadPattern> {
         let allowed = |c: char| !c.is_control() && c != ',';
         let sized = (1..=CHANNEL_NAME_BYTES_MAX).contains(&text.len());

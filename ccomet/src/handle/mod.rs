@@ -51,6 +51,9 @@ static LAST_ID: AtomicU64 = AtomicU64::new(0);
 /// channel are executed in their order. Calls before the server [runs](crate::Server::run) are
 /// executed when it does.
 ///
+/// Any answer can be [`HandleError::Busy`], [`HandleError::Unavailable`] or
+/// [`HandleError::Stopped`]. The documentation of each call names the other errors.
+///
 /// ```
 /// use ccomet::handle::{Event, Message, Start};
 /// use ccomet::{Config, Server};
@@ -96,6 +99,10 @@ impl Handle {
     ///
     /// The data may be as long as `limits.message_bytes_max` and the rule for the channel allow, in
     /// bytes. Hooks are not asked.
+    ///
+    /// The answer can be [`HandleError::BadChannel`], [`HandleError::IsPattern`],
+    /// [`HandleError::BadOption`], [`HandleError::TooLarge`], or [`HandleError::Refused`], at a
+    /// limit on channels or if the key was used for another message.
     pub fn publish(&self, channel: &str, message: impl Into<Message>) -> Pending<Position> {
         let message = message.into();
         let checked = channel_named(channel).and_then(|channel| {
@@ -118,8 +125,9 @@ impl Handle {
     /// Publishes a message in every existing channel of a pattern. The answer is the number of
     /// channels.
     ///
-    /// After [`HandleError::Refused`] and [`HandleError::Unavailable`], the message may be in any
-    /// number of channels.
+    /// The answer can be [`HandleError::BadOption`], [`HandleError::TooLarge`] or
+    /// [`HandleError::Refused`]. After `Refused` and [`HandleError::Unavailable`], the message may
+    /// be in any number of channels.
     pub fn broadcast(&self, pattern: &Pattern, message: impl Into<Message>) -> Pending<u64> {
         let message = message.into();
         let bytes_max = self.shared.config.limits.message_bytes_max;
@@ -152,7 +160,8 @@ impl Handle {
         })
     }
 
-    /// Returns the state of a channel; `None` if there is no such channel.
+    /// Returns the state of a channel; `None` if there is no such channel. The answer can be
+    /// [`HandleError::BadChannel`] or [`HandleError::IsPattern`].
     pub fn info(&self, channel: &str) -> Pending<Option<ChannelInfo>> {
         self.ask_of(
             channel,
@@ -170,6 +179,9 @@ impl Handle {
     /// channel. The page has at most `limit` messages; `limit` is raised to 1, and reduced to
     /// `limits.page_items_max`. The page ends at `limits.batch_bytes_max`, but contains at least
     /// one message.
+    ///
+    /// The answer can be [`HandleError::BadChannel`], [`HandleError::IsPattern`] or
+    /// [`HandleError::BadPosition`].
     pub fn history(&self, channel: &str, start: &Start, limit: usize) -> Pending<Option<HistoryPage>> {
         let edge = match start {
             Start::Latest => Edge::End,
@@ -192,7 +204,8 @@ impl Handle {
     }
 
     /// Closes a channel: its readers are notified and end, its history is dropped, and its numbers
-    /// start anew. The answer is whether the channel existed.
+    /// start anew. The answer is whether the channel existed, or [`HandleError::BadChannel`] or
+    /// [`HandleError::IsPattern`].
     pub fn close(&self, channel: &str) -> Pending<bool> {
         self.ask_of(
             channel,
@@ -205,7 +218,7 @@ impl Handle {
     }
 
     /// Drops the history of a channel; its readers and its numbers continue. The answer is whether
-    /// the channel existed.
+    /// the channel existed, or [`HandleError::BadChannel`] or [`HandleError::IsPattern`].
     pub fn clear(&self, channel: &str) -> Pending<bool> {
         self.ask_of(
             channel,

@@ -207,6 +207,15 @@ impl Response {
 }
 
 /// Appends a chunk. Appends nothing if `bytes` is empty: an empty chunk would end the body.
+///
+/// ```
+/// use sealed_http::codec::{encode_chunk, encode_last_chunk};
+///
+/// let mut out = Vec::new();
+/// encode_chunk(&mut out, b"hello");
+/// encode_last_chunk(&mut out);
+/// assert_eq!(out, b"5\r\nhello\r\n0\r\n\r\n");
+/// ```
 pub fn encode_chunk(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.is_empty() {
         return;

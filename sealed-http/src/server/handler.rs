@@ -164,7 +164,7 @@ pub trait Handler: Sized + 'static {
     }
 
     /// Handles a complete request. Respond at once, or keep the id and respond later. By default,
-    /// responds 404: a handler that only [sends](Http::fetch) requests needs no more.
+    /// responds with 404: a handler that only [sends](Http::fetch) requests needs no more.
     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
         http.respond(id, &Problem::new(404).into());
     }
@@ -172,6 +172,45 @@ pub trait Handler: Sized + 'static {
     /// Decides what happens to a request body. Called when the head of a request with a body has
     /// arrived and before any of the body is read. If the client expects `100 Continue`, the server
     /// sends it only if the body is to be read.
+    ///
+    /// # Example
+    /// A handler that counts the bytes of uploads, and takes other bodies up to 64 KiB:
+    ///
+    /// ```
+    /// use sealed::ConnectionId;
+    /// use sealed_http::server::{Intake, Piece};
+    /// use sealed_http::{Handler, Http, RequestHead};
+    ///
+    /// struct App;
+    ///
+    /// impl Handler for App {
+    ///     /// The bytes of the upload so far.
+    ///     type Connection = u64;
+    ///     type Message = ();
+    ///     type Timer = ();
+    ///
+    ///     fn intake(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
+    ///         if head.path() != "/upload" {
+    ///             return Intake::CollectUpTo(64 * 1024);
+    ///         }
+    ///         if let Some(bytes) = http.state_mut(id) {
+    ///             *bytes = 0;
+    ///         }
+    ///         Intake::Stream
+    ///     }
+    ///
+    ///     fn body(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, piece: Piece<'_>) {
+    ///         let Some(bytes) = http.state_mut(id) else { return };
+    ///         match piece {
+    ///             Piece::Data(data) => *bytes += data.len() as u64,
+    ///             Piece::End => {
+    ///                 let answer = format!("{bytes} bytes\n");
+    ///                 http.respond(id, &answer.into());
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn intake(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, head: &RequestHead<'_>) -> Intake {
         Intake::Collect
     }
@@ -279,6 +318,9 @@ pub trait Handler: Sized + 'static {
     /// By default the panic ends the loop. If the handler returns `Ok`, the loop goes on, and only
     /// the connection is lost. After a panic in a call that belongs to no connection, such as
     /// [`message`](Handler::message), the responses that this call should have sent are still owed.
+    ///
+    /// # Errors
+    /// Return the payload to end the loop.
     fn panicked(&mut self, http: &mut Http<'_, Self>, id: Option<ConnectionId>, payload: Panic) -> Result<(), Panic> {
         Err(payload)
     }

@@ -179,7 +179,33 @@ pub fn accept<'a>(head: &RequestHead<'a>, protocols: &[&'static str]) -> Result<
 /// WebSocket.
 ///
 /// A request for a WebSocket is a GET with the fields `Upgrade: websocket`, `Connection: Upgrade`,
-/// `Sec-WebSocket-Version: 13`, and `Sec-WebSocket-Key` with this [`key`](Self::key).
+/// `Sec-WebSocket-Version: 13`, and `Sec-WebSocket-Key` with this [`key`](Self::key). A handler
+/// connects with [`Http::connect`](crate::Http::connect), writes the request, and passes the bytes
+/// that it receives to a [`ResponseDecoder`](crate::codec::ResponseDecoder);
+/// [`Http::fetch`](crate::Http::fetch) cannot switch protocols.
+///
+/// ```
+/// use sealed_http::codec::{Asked, Limits, ResponseDecoder, ResponseEvent};
+/// use sealed_http::websocket::Challenge;
+///
+/// // In a program: 16 random bytes, such as those of `Http::secret`.
+/// let challenge = Challenge::new(*b"the sample nonce");
+/// let request = format!(
+///     "GET /chat HTTP/1.1\r\nHost: example.org\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+///      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n\r\n",
+///     challenge.key(),
+/// );
+/// # assert!(request.contains("dGhlIHNhbXBsZSBub25jZQ=="));
+/// let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+///     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+/// let mut decoder = ResponseDecoder::new();
+/// let (used, event) = decoder.decode(answer, Asked::Other, &Limits::default())?;
+/// let ResponseEvent::Head(head) = event else { return Err("not a complete head".into()) };
+/// assert_eq!(challenge.check(&head, &[])?, None);
+/// // Frames follow from here on.
+/// assert_eq!(used, answer.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Challenge {
     key: String,

@@ -11,6 +11,26 @@ use crate::config::auth::{Algorithm, Auth};
 use crate::core::pattern::Pattern;
 
 /// The claims of a token.
+///
+/// ```
+/// use std::time::{Duration, SystemTime, UNIX_EPOCH};
+/// use ccomet::{Auth, Claims, Key, Pattern, Secret, Verifier, make_token};
+///
+/// // The same keys as in the server's configuration.
+/// let key = Key { id: "site".to_owned(), secret: Some(Secret::new("a secret of at least 32 bytes.....")), ..Key::default() };
+/// let auth = Auth { keys: vec![key], ..Auth::default() };
+///
+/// let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+/// let claims = Claims {
+///     iat: now.as_secs(),
+///     exp: (now + Duration::from_secs(3_600)).as_secs(),
+///     subscribe: vec![Pattern::new("news.*")?],
+///     ..Claims::default()
+/// };
+/// let token = make_token(&auth, "site", None, &claims)?;
+/// assert!(Verifier::new(&auth)?.verify(&token, now.as_secs()).is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Claims {
     /// The subject.

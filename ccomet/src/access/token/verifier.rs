@@ -63,6 +63,9 @@ fn is_for(named: &Value, audience: &str) -> bool {
 
 impl Verifier {
     /// Reads the keys.
+    ///
+    /// # Errors
+    /// If a key cannot be read or is too short, or if two have the same id.
     pub fn new(auth: &Auth) -> Result<Self, AuthError> {
         crypto::install();
         let mut keys = HashMap::with_capacity(auth.keys.len());
@@ -84,6 +87,10 @@ impl Verifier {
     }
 
     /// Returns the grant of a token at a time, in seconds since 1970.
+    ///
+    /// # Errors
+    /// The reason why the token is refused: it is malformed, its key is unknown or its signature
+    /// wrong, it has expired or is not valid yet, or it is for another audience.
     pub fn verify(&self, token: &str, now_s: u64) -> Result<Grant, Refused> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Refused::Invalid);
