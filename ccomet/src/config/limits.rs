@@ -98,26 +98,13 @@ settings! {
         bytes_max: usize = 1 MiB, [1 B..];
         /// Time for which a message is kept.
         age_max_s: u64 = 86_400 s, [1 s..];
-        /// Bytes that all channels of the process keep together. A message counts once, with its
-        /// sender, its idempotency key and 96 bytes, however many loops have subscribers for it,
-        /// and with 16 bytes more for each of those loops. Of a message to several channels or to a
-        /// pattern, and of the copies that patterns keep, the data counts once on each loop to
-        /// which some of these channels belong, and the rest for each channel. Each loop has an
-        /// equal share for its own channels. Beyond it, the client whose channels keep most loses
-        /// messages, on all loops: the oldest messages of those of its channels that keep more than
-        /// their mean. A channel counts for the address and for the token's subject of the client
-        /// that created the channel, not of the clients that publish in it. A channel that keeps
-        /// nothing passes to the back end, that is, the admin listener and loopback, when the back
-        /// end publishes in it by name. The channels of the back end lose messages only if they
-        /// keep more than half of the limit, or if no other channels keep any. Messages in transit
-        /// to other loops are not included; they take up to a quarter of the limit in addition.
+        /// Bytes that all channels of the process keep together; each loop has an equal share for
+        /// its own channels. Beyond it, the client whose channels keep most loses its oldest
+        /// messages. *Limits* in OPERATING.md says what counts, and whose channels come last.
         total_bytes_max: usize = 256 MiB, [1 B..];
-        /// Idempotency keys of all channels together; each loop has an equal share for its
-        /// channels. Beyond it, a key is dropped: the oldest key of the admin listener and loopback
-        /// if these have more than half; otherwise the oldest key of the clients. But if the
-        /// publisher of that key, by address and by the token's subject, has less than a quarter of
-        /// the keys of the publisher with most keys, the oldest key of the latter is dropped. A
-        /// retry is recognized as long as its key is known.
+        /// Idempotency keys of all channels together; each loop has an equal share for its own
+        /// channels. Beyond it, the oldest keys are dropped, those of the publisher with most keys
+        /// first. A retry is recognized as long as its key is known.
         keys_max: usize = 65_536, [1..];
         /// Time for which an idempotency key is known, if it is not dropped before (`keys_max`).
         keys_age_max_s: u64 = 300 s, [1..=86_400 s];
