@@ -189,6 +189,21 @@ fn a_signed_channel_requires_its_token() {
 }
 
 #[test]
+fn without_its_own_tokens_the_rules_for_clients_without_a_token_apply() {
+    let mut config = icomet();
+    config.auth.keys = vec![common::stage::key("main")];
+    let closed = Local::start(config.clone());
+    let reply = get(closed.front, "/sub?cname=abc&seq=0");
+    assert_eq!((reply.status, reply.header("WWW-Authenticate")), (401, Some("Bearer")), "{reply:?}");
+    // With its own tokens, those of the site are not needed.
+    config.icomet.auth = IcometAuth::Token;
+    let signing = Local::start(config);
+    let token = get(signing.admin, "/sign?cname=abc").json()["token"].as_str().expect("a token").to_owned();
+    let right = text(signing.front, &format!("/sub?cname=abc&seq=0&token={token}"));
+    assert_eq!(right, "{\"type\":\"next_seq\",\"cname\":\"abc\",\"seq\":1,\"content\":\"\"}\n");
+}
+
+#[test]
 fn back_ends_can_list_channels_and_watch_presence() {
     let server = Local::start(icomet());
     assert_eq!(text(server.admin, "/check?cname=abc"), "{}");

@@ -98,8 +98,30 @@ fn nbf_may_be_ahead_of_the_servers_clock_by_the_leeway() {
 #[test]
 fn a_subject_may_be_the_number_of_a_user() {
     let verifier = verifier(vec![shared("s", SECRET)]);
-    let grant = verifier.verify(&signed(None, &json!({"exp": NOW_S + 60, "sub": 7})), NOW_S).expect("a grant");
-    assert_eq!(grant.subject.as_deref(), Some("7"));
+    for number in [json!(7), json!(-7), json!(u64::MAX)] {
+        let token = signed(None, &json!({"exp": NOW_S + 60, "sub": number}));
+        let grant = verifier.verify(&token, NOW_S).expect("a grant");
+        assert_eq!(grant.subject.as_deref(), Some(&*number.to_string()));
+    }
+    let fraction = signed(None, &json!({"exp": NOW_S + 60, "sub": 7.5}));
+    assert_eq!(verifier.verify(&fraction, NOW_S), Err(Refused::Subject));
+}
+
+#[test]
+fn the_longest_token_and_the_shortest_key_are_accepted() {
+    let (id, secret) = ("i".repeat(128), "s".repeat(32));
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let verifier = verifier(vec![shared(&id, &secret)]);
+    let token = |filling: usize| {
+        let claims = json!({"exp": NOW_S + 60, "filling": "f".repeat(filling)});
+        encode(&header(Algorithm::HS256, Some(&id)), &claims, &key).expect("a token")
+    };
+    let is_longest = |filling: &usize| token(*filling).len() == TOKEN_BYTES_MAX;
+    let filling = (5_500..6_100).find(is_longest).expect("one has that length");
+    assert!(verifier.verify(&token(filling), NOW_S).is_ok());
+    assert_eq!(verifier.verify(&token(filling + 3), NOW_S), Err(Refused::Invalid));
+    let too_long = Auth { keys: vec![shared(&"i".repeat(129), &secret)], ..Auth::default() };
+    assert!(matches!(Verifier::new(&too_long), Err(AuthError::Id(_))));
 }
 
 #[test]
