@@ -137,7 +137,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     event_loop.run()?;
     match event_loop.service().ended {
         Some(CloseReason::Ended | CloseReason::Closed) => Ok(()),
-        Some(reason) => Err(format!("the connection ended: {reason:?}").into()),
+        Some(reason) => Err(format!("the connection ended: {reason}").into()),
         None => Err("there was no connection".into()),
     }
 }

@@ -64,7 +64,7 @@ impl Service for Load {
 
     fn closed(&mut self, cx: &mut Context<Self>, _: ConnectionId, _: Trip, reason: CloseReason) {
         if !self.stopping {
-            eprintln!("a connection ended: {reason:?}");
+            eprintln!("a connection ended: {reason}");
             self.failed += 1;
             // Once all connections have failed, there is nothing to wait for.
             if self.failed == self.count {

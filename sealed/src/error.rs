@@ -1,7 +1,7 @@
 //! Errors of the loop, by operation, and the reasons why connections end.
 
 use std::any::Any;
-use std::io;
+use std::{fmt, io};
 
 /// An error of the loop itself. Failures of a single connection are reported as a [`CloseReason`]
 /// instead.
@@ -109,4 +109,28 @@ pub enum CloseReason {
     /// A call of the service for the connection panicked, and the service [kept the
     /// loop](crate::Service::panicked).
     Panicked,
+}
+
+/// Writes the reason as a short text for a log.
+///
+/// ```
+/// use sealed::CloseReason;
+///
+/// assert_eq!(CloseReason::Ended.to_string(), "the peer ended");
+/// assert_eq!(CloseReason::Failed(std::io::ErrorKind::ConnectionReset).to_string(), "connection reset");
+/// ```
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed by this side",
+            Self::Aborted => "aborted by this side",
+            Self::Ended => "the peer ended",
+            Self::Failed(kind) => return write!(f, "{kind}"),
+            Self::NotConnected(kind) => return write!(f, "not connected: {kind}"),
+            Self::TimedOut => "timed out",
+            Self::OutputFull => "the peer reads too slowly",
+            Self::Shutdown => "the drain limit of the loop has passed",
+            Self::Panicked => "a call of the service panicked",
+        })
+    }
 }

@@ -218,7 +218,7 @@ impl Connect {
     /// ```
     pub fn by_name(resolver: &Resolver, host: impl Into<String>, port: u16) -> Self {
         let host = host.into();
-        let name = format!("{host}:{port}");
+        let name = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         Self { lookup: Some(Lookup { resolver: resolver.clone(), host, port }), ..Self::with(Named::later(name)) }
     }
 

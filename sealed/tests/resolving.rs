@@ -54,6 +54,10 @@ fn a_connection_is_made_by_name() {
     assert_eq!(caller.calls(), [Call::Connected(id), Call::Drained(id)]);
     assert_eq!(caller.received(), b"hello");
     assert_eq!(caller.act(|cx| cx.peer_addr(id)), Some(address("10.0.0.1:80")));
+    // Another spelling of the same name.
+    let again = caller.act(|cx| cx.connect(Connect::by_name(&resolver, "DB.Example.", 80), ()).expect("started"));
+    sim.settle();
+    assert_eq!(caller.calls(), [Call::Connected(again)]);
 }
 
 #[test]

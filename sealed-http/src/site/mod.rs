@@ -139,6 +139,7 @@ impl<S: 'static> Site<S> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn get<R: Into<Response>>(
         self,
         pattern: &'static str,
@@ -152,6 +153,7 @@ impl<S: 'static> Site<S> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn post<R: Into<Response>>(
         self,
         pattern: &'static str,
@@ -165,6 +167,7 @@ impl<S: 'static> Site<S> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn put<R: Into<Response>>(
         self,
         pattern: &'static str,
@@ -178,6 +181,7 @@ impl<S: 'static> Site<S> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn delete<R: Into<Response>>(
         self,
         pattern: &'static str,
@@ -191,6 +195,7 @@ impl<S: 'static> Site<S> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn on<R: Into<Response>>(
         self,
         method: Method,
@@ -222,6 +227,7 @@ impl<S: 'static> Site<S> {
     /// # drop(site);
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn hold(
         mut self,
         method: Method,
@@ -237,6 +243,7 @@ impl<S: 'static> Site<S> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn file(self, path: &'static str, file: StaticFile) -> Self {
         self.get(path, move |_, request, _| file.answer(&request.head))
     }
@@ -249,6 +256,7 @@ impl<S: 'static> Site<S> {
     /// On the conditions of [`Routes::on`], and if the pattern does not end in `{name...}`.
     #[cfg(feature = "files")]
     #[must_use]
+    #[track_caller]
     pub fn directory(self, pattern: &'static str, directory: Directory) -> Self {
         assert!(pattern.ends_with("...}"), "{pattern:?} has no place for the path below a directory");
         let segments_before = pattern.split('/').count() - 1;
@@ -265,6 +273,7 @@ impl<S: 'static> Site<S> {
     /// On the conditions of [`Routes::on`].
     #[cfg(feature = "websocket")]
     #[must_use]
+    #[track_caller]
     pub fn websocket(mut self, pattern: &'static str, websockets: WebSockets<S>) -> Self {
         self.routes = self.routes.on(Method::Get, pattern, Page::WebSocket(self.websockets.len()));
         self.websockets.push(websockets);

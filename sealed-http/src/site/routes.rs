@@ -115,6 +115,7 @@ impl<T> Routes<T> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn get(self, pattern: &'static str, value: T) -> Self {
         self.on(Method::Get, pattern, value)
     }
@@ -124,6 +125,7 @@ impl<T> Routes<T> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn post(self, pattern: &'static str, value: T) -> Self {
         self.on(Method::Post, pattern, value)
     }
@@ -133,6 +135,7 @@ impl<T> Routes<T> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn put(self, pattern: &'static str, value: T) -> Self {
         self.on(Method::Put, pattern, value)
     }
@@ -142,6 +145,7 @@ impl<T> Routes<T> {
     /// # Panics
     /// On the conditions of [`Routes::on`].
     #[must_use]
+    #[track_caller]
     pub fn delete(self, pattern: &'static str, value: T) -> Self {
         self.on(Method::Delete, pattern, value)
     }
@@ -152,6 +156,7 @@ impl<T> Routes<T> {
     /// If the pattern is malformed, has a name twice, or matches exactly the paths of another
     /// pattern with the same method; or if the method is [`Method::Connect`] or [`Method::Other`].
     #[must_use]
+    #[track_caller]
     pub fn on(mut self, method: Method, pattern: &'static str, value: T) -> Self {
         assert!(method != Method::Other, "a route for a method without a name: {pattern}");
         assert!(method != Method::Connect, "CONNECT has no path: {pattern}");

@@ -204,10 +204,11 @@ impl Simulation {
     }
 
     /// Gives a host these addresses, in place of earlier ones, for every
-    /// [`Resolver`](crate::Resolver) on workers of this simulation. Other names are unknown.
+    /// [`Resolver`](crate::Resolver) on workers of this simulation. Other names are unknown. The
+    /// case of letters does not matter, nor does a dot at the end.
     pub fn set_name(&self, host: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
         let (host, addresses) = (host.into(), addresses.into_iter().collect());
-        self.net(|net| net.names.insert(host, addresses));
+        self.net(|net| net.names.insert(workers::canonical_name(&host), addresses));
     }
 
     /// Starts a loop of this network. It runs as soon as simulated time passes.

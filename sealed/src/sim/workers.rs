@@ -160,7 +160,12 @@ impl Crew {
         if net.occurs("failed_lookup", self.index as u32, failed) {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no name server answers"));
         }
-        let found = net.names.get(host).cloned();
+        let found = net.names.get(&canonical_name(host)).cloned();
         found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name is unknown"))
     }
+}
+
+/// Returns the spelling under which a name of a host is kept.
+pub(super) fn canonical_name(host: &str) -> String {
+    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
