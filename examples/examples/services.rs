@@ -129,11 +129,9 @@ fn assemble(event_loop: &mut EventLoop<Counter>, addresses: [Address; 3], to: Ad
     let (config, counter) = (Config::default(), event_loop.mailbox());
     let proxy = Proxy { to, upstream: None, counter: counter.clone(), waiting: HashMap::new() };
     let cx = event_loop.add_service(config.clone(), Server::new(Settings::default(), proxy))?;
-    let listener = cx.listen(proxy_at.clone())?.listener;
-    let proxy_at = cx.listen_addr(listener).unwrap_or(proxy_at);
+    let proxy_at = cx.listen(proxy_at)?.address;
     let cx = event_loop.add_service(config, Server::new(Settings::default(), admin(counter)))?;
-    let listener = cx.listen(admin_at.clone())?.listener;
-    let admin_at = cx.listen_addr(listener).unwrap_or(admin_at);
+    let admin_at = cx.listen(admin_at)?.address;
     Ok([proxy_at, admin_at, event_loop.listen(counter_at)?.address])
 }
 
