@@ -3,10 +3,15 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ccomet::{Config, IcometAuth};
 use common::stage::{ANN, Stage};
 use common::{Client, Local, Reply, config};
+use sealed::sim::Peer;
+use testing::http::request;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn icomet() -> Config {
     let mut config = config(2);
@@ -222,6 +227,70 @@ fn back_ends_can_list_channels_and_watch_presence() {
     text(server.admin, "/close?cname=abc");
     assert_eq!(next_chunk(&mut watch), "0 abc\n");
     assert_eq!(text(server.admin, "/check?cname=abc"), "{}");
+}
+
+/// Returns the lines that a client of `/psub` has received since the last call.
+fn lines(stage: &Stage, watcher: &mut Peer) -> Vec<String> {
+    let text = stage.received(watcher);
+    let is_line = |line: &&str| line.starts_with("0 ") || line.starts_with("1 ");
+    text.lines().filter(is_line).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_watcher_learns_which_channels_come_into_use_and_go_out_of_use() {
+    for loops in [1, 2] {
+        let stage = Stage::with(1, loops, |config| {
+            config.icomet.channel_timeout_s = 60;
+            config.front.patterns = true;
+        });
+        let admin = |target: &str| stage.exchange(&mut stage.admin(), "GET", target, "X-Requested-With: test\r\n", "");
+        let watch = || {
+            let mut watcher = stage.admin();
+            watcher.send(request("GET", "/psub", "", ""));
+            stage.sim.settle();
+            watcher
+        };
+        let mut early = watch();
+        // The channel of a pattern is none of its own.
+        let _pattern = stage.begin(ANN, "GET", "/channels/read*?transport=sse", "");
+        let reader = stage.begin(ANN, "GET", "/stream?cname=read&seq=0", "");
+        assert!(admin("/push?cname=pushed&content=one").is(200, "ok"));
+        assert!(admin("/sign?cname=signed&expires=300").is(200, "token"));
+        let mut seen = lines(&stage, &mut early);
+        seen.sort();
+        assert_eq!(seen, ["1 pushed", "1 read", "1 signed"]);
+
+        stage.sim.run_for(SECOND * 50);
+        assert_eq!(lines(&stage, &mut early), [""; 0], "nothing has changed");
+        // A later watcher learns of channels in use when they are reported again.
+        let mut late = watch();
+        stage.sim.run_for(SECOND * 20);
+        for watcher in [&mut early, &mut late] {
+            let mut seen = lines(&stage, watcher);
+            seen.sort();
+            assert_eq!(seen, ["0 pushed", "1 read", "1 signed"], "{loops} loops");
+        }
+        assert!(admin("/check?cname=pushed").is(200, "{}"));
+        assert!(admin("/check?cname=read").is(200, "{\"read\": 1}"));
+
+        // The reader leaves, and the channel is in use for a minute more.
+        drop(reader);
+        stage.sim.run_for(SECOND * 50);
+        assert!(!lines(&stage, &mut early).contains(&"0 read".to_owned()));
+        stage.sim.run_for(SECOND * 20);
+        assert!(lines(&stage, &mut early).contains(&"0 read".to_owned()));
+        // The token holds its channel for five minutes.
+        stage.sim.run_for(SECOND * 140);
+        assert!(!lines(&stage, &mut early).contains(&"0 signed".to_owned()));
+        stage.sim.run_for(SECOND * 30);
+        assert!(lines(&stage, &mut early).contains(&"0 signed".to_owned()));
+
+        // Without watchers nothing is recorded. The next one learns at once what is in use.
+        drop((early, late));
+        stage.sim.run_for(SECOND);
+        assert!(admin("/push?cname=again&content=two").is(200, "ok"));
+        assert_eq!(lines(&stage, &mut watch()), ["1 again"]);
+    }
 }
 
 #[test]
