@@ -202,6 +202,15 @@ fn a_cookie_does_not_publish_for_pages_of_other_origins() {
     ] {
         let answer = stage.ask("POST", "/channels/a", &format!("{cookie}{origin}"));
         assert_eq!(is_fine(&answer), allowed, "{origin}: {answer}");
+        let several = r#"{"messages":[{"channels":["a"],"data":"x"}]}"#;
+        let json = format!("{cookie}{origin}Content-Type: application/json\r\n");
+        let answer = stage.ask_with("POST", "/messages", &json, several);
+        assert_eq!(is_fine(&answer), allowed, "{origin}: {answer}");
+        // It is refused before the body is read.
+        let mut peer = stage.connect(LOOPBACK);
+        peer.send(format!("POST /messages HTTP/1.1\r\nHost: comet.example\r\n{json}Content-Length: 1000\r\n\r\n"));
+        let unread = stage.received(&mut peer);
+        assert_eq!(unread.starts_with("HTTP/1.1 403 "), !allowed, "{origin}: {unread}");
     }
     // A script tag sends the cookie, and no origin: it neither publishes nor reads.
     for target in ["/channels/a?publish=x&callback=f", "/channels/a?wait=0&callback=f"] {
