@@ -70,6 +70,41 @@ fn a_page_reports_gaps_and_omits_expired_messages() {
         client.publish("long", &long);
     }
     assert_eq!(pages(&mut client, "long", 9, "after", "oldest"), [[long.as_str()]; 3], "by bytes, too");
+    let (half, longer) = ("x".repeat(50), "x".repeat(150));
+    for text in [&half, &half, &longer] {
+        client.publish("mixed", text);
+    }
+    let expected = [vec![half.as_str(), half.as_str()], vec![longer.as_str()]];
+    assert_eq!(pages(&mut client, "mixed", 9, "after", "oldest"), expected, "100 bytes fit, and one message always");
+}
+
+#[test]
+fn a_page_of_history_has_a_gap_only_if_something_is_missing() {
+    let mut settings = config(1);
+    settings.history.messages_max = 2;
+    let server = Local::start(settings);
+    let mut client = Client::connect(server.admin);
+    let positions: Vec<String> = (0..4).map(|n| client.publish("news", n.to_string())).collect();
+    let items =
+        |client: &mut Client, edge: &str| client.get(&format!("/channels/news/history?{edge}")).json()["items"].clone();
+    // The channel keeps 2 and 3.
+    for (position, missed, first) in [(0, Some(1), "2"), (1, None, "2"), (2, None, "3")] {
+        let items = items(&mut client, &format!("after={}", positions[position]));
+        let gap = items.get(0).filter(|item| item["type"] == "gap");
+        assert_eq!(gap.map(|gap| &gap["missed"]), missed.map(serde_json::Value::from).as_ref(), "{items}");
+        assert_eq!(items[usize::from(gap.is_some())]["data"], first, "{items}");
+    }
+    assert_eq!(items(&mut client, &format!("after={}", positions[3])), serde_json::json!([]));
+    // A position of the channel before it was closed means nothing in the new one.
+    assert_eq!(delete(&mut client, "/channels/news").status, 204);
+    let new = client.publish("news", "new");
+    for edge in [format!("after={}", positions[0]), format!("before={}", positions[3])] {
+        let items = items(&mut client, &edge);
+        assert_eq!((&items[0]["type"], &items[0]["missed"]), (&"gap".into(), &serde_json::Value::Null), "{items}");
+        assert_eq!(items[1]["data"], "new", "{items}");
+    }
+    // Nor does a later number of an earlier channel.
+    assert_eq!(items(&mut client, &format!("after={new}")), serde_json::json!([]));
 }
 
 #[test]
