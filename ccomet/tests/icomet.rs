@@ -229,6 +229,24 @@ fn back_ends_can_list_channels_and_watch_presence() {
     assert_eq!(text(server.admin, "/check?cname=abc"), "{}");
 }
 
+#[test]
+fn a_token_keeps_its_channel_for_the_time_that_was_asked_for() {
+    let stage = Stage::new(|config| config.icomet.auth = IcometAuth::Token);
+    let sign =
+        stage.exchange(&mut stage.admin(), "GET", "/sign?cname=abc&expires=300", "X-Requested-With: test\r\n", "");
+    let token = sign.json()["token"].as_str().expect("a token").to_owned();
+    let subscribe = || {
+        let target = format!("/sub?cname=abc&seq=0&token={token}");
+        stage.exchange(&mut stage.connect(ANN), "GET", &target, "", "")
+    };
+    stage.sim.run_for(SECOND * 290);
+    assert!(subscribe().is(200, "next_seq"), "nothing was published in it, and no one read it");
+    // Nobody is there for longer than anything of the channel is kept.
+    stage.sim.run_for(SECOND * 100_000);
+    assert!(subscribe().is(200, "Token error"));
+    assert_eq!(stage.server.holdings().channels, 0);
+}
+
 /// Returns the lines that a client of `/psub` has received since the last call.
 fn lines(stage: &Stage, watcher: &mut Peer) -> Vec<String> {
     let text = stage.received(watcher);
