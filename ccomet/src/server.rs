@@ -10,7 +10,7 @@ use sealed_http::{Server as HttpServer, Settings};
 
 use crate::access::token::Verifier;
 use crate::config::{Admin, Config, ConfigError};
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::{Gateway, ServerParts};
 use crate::handle::{Handle, LoopMessage};
 use crate::on_call::{CallInfo, Decision, Judge};
 use crate::ops::counters::LoopCounters;
@@ -220,7 +220,7 @@ impl Server {
             let workers = Workers::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX);
             Resolver::new(&workers, ResolverConfig::default())
         });
-        let shared = Shared {
+        let shared = ServerParts {
             config,
             verifier,
             counters,

@@ -27,7 +27,7 @@ use crate::signal::Signals;
 use crate::socket::{Bound, Listen};
 use crate::stats::{Counters, Watch};
 use crate::stopper::{Attendance, Stopper};
-use crate::token::Source;
+use crate::token::Registered;
 
 /// The longest time of one wait.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -368,9 +368,9 @@ impl<S: Service> EventLoop<S> {
         self.each(|tenant| tenant.begin_tick(now));
         let mut ready_list = mem::take(&mut self.ready);
         for ready in ready_list.drain(..) {
-            match Source::of(ready.token) {
-                (_, Source::Waker) => {}
-                (_, Source::Signals) => self.take_signals(),
+            match Registered::of(ready.token) {
+                (_, Registered::Waker) => {}
+                (_, Registered::Signals) => self.take_signals(),
                 (0, source) => self.first.note(source, &ready),
                 (service, source) => {
                     if let Some(other) = self.others.get_mut(service - 1) {

@@ -109,6 +109,7 @@ mod dial;
 mod error;
 mod event_loop;
 pub mod guide;
+mod hand_over;
 mod id;
 mod input;
 mod mailbox;

@@ -9,7 +9,7 @@ use std::{fmt, io};
 use crate::address::Address;
 use crate::id::{ConnectionId, ListenerId, WorkId};
 use crate::net::{Stream, Waker};
-use crate::resolver::Outcome;
+use crate::resolver::LookupOutcome;
 use crate::service::Panic;
 
 /// Maximum number of messages taken from the queue at a time, so that posting threads are delayed
@@ -47,9 +47,9 @@ pub(crate) enum Worked<M> {
     /// Work that panicked.
     Panicked(WorkId, Panic),
     /// The addresses of a host, and the call that makes a message of them.
-    Addresses(Outcome, FromAddresses<M>),
+    Addresses(LookupOutcome, FromAddresses<M>),
     /// The addresses of a connection that is being made by name.
-    Resolved(ConnectionId, Outcome),
+    Resolved(ConnectionId, LookupOutcome),
 }
 
 /// Makes a message of the outcome of a lookup.

@@ -15,15 +15,15 @@ use crate::workers::{WorkError, Workers};
 const HOST_BYTES_MAX: usize = 254;
 
 /// The outcome of a lookup. The error is shared because an `io::Error` cannot be cloned.
-pub(crate) type Outcome = Result<Vec<IpAddr>, Arc<io::Error>>;
+pub(crate) type LookupOutcome = Result<Vec<IpAddr>, Arc<io::Error>>;
 
 /// Returns an outcome with an error of its own.
-pub(crate) fn owned(outcome: Outcome) -> io::Result<Vec<IpAddr>> {
+pub(crate) fn owned(outcome: LookupOutcome) -> io::Result<Vec<IpAddr>> {
     outcome.map_err(|error| io::Error::new(error.kind(), error))
 }
 
 /// What is done with the outcome of a lookup. It may run on another thread.
-pub(crate) type Waiter = Box<dyn FnOnce(Outcome) + Send>;
+pub(crate) type Waiter = Box<dyn FnOnce(LookupOutcome) + Send>;
 
 type LookUp = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
@@ -111,7 +111,7 @@ struct Cache {
 }
 
 struct Cached {
-    outcome: Outcome,
+    outcome: LookupOutcome,
     until: Duration,
     lookup: u64,
 }
@@ -152,7 +152,7 @@ impl Resolver {
     }
 
     /// Returns the outcome for a host if it is known without a lookup.
-    pub(crate) fn known(&self, host: &str) -> Option<Outcome> {
+    pub(crate) fn known(&self, host: &str) -> Option<LookupOutcome> {
         if let Ok(address) = host.parse() {
             return Some(if self.shared.allows(address) || fault!("address-not-judged") {
                 Ok(vec![address])
@@ -221,12 +221,12 @@ impl Shared {
 }
 
 impl Cache {
-    fn find(&self, host: &str, now: Duration) -> Option<Outcome> {
+    fn find(&self, host: &str, now: Duration) -> Option<LookupOutcome> {
         let cached = self.names.get(host)?;
         (now < cached.until || fault!("stale-addresses-used")).then(|| cached.outcome.clone())
     }
 
-    fn insert(&mut self, name: Arc<str>, outcome: Outcome, until: Duration, names_max: usize) {
+    fn insert(&mut self, name: Arc<str>, outcome: LookupOutcome, until: Duration, names_max: usize) {
         if names_max == 0 {
             return;
         }

@@ -25,7 +25,7 @@ pub(crate) const DATAGRAMS_MAX: usize = SIGNALS - DATAGRAMS;
 
 /// A source of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum Registered {
     /// Wakes the loop; belongs to no service.
     Waker,
     /// Signals of the process; belong to no service.
@@ -40,7 +40,7 @@ pub(crate) enum Source {
     Connection(usize),
 }
 
-impl Source {
+impl Registered {
     /// Returns the token of the source for the service with this number.
     pub(crate) fn token(self, service: usize) -> usize {
         let source = match self {
@@ -79,21 +79,21 @@ mod tests {
     fn a_token_stands_for_one_source_of_one_service() {
         let last = CONNECTIONS_MAX - 1;
         for source in [
-            Source::Waker,
-            Source::Signals,
-            Source::Listener(0),
-            Source::Listener(65_534),
-            Source::Datagram(0),
-            Source::Datagram(DATAGRAMS_MAX - 1),
-            Source::Foreign(0),
-            Source::Foreign(DATAGRAMS - FOREIGN - 1),
-            Source::Attempt(0),
-            Source::Attempt(last),
-            Source::Connection(0),
-            Source::Connection(last),
+            Registered::Waker,
+            Registered::Signals,
+            Registered::Listener(0),
+            Registered::Listener(65_534),
+            Registered::Datagram(0),
+            Registered::Datagram(DATAGRAMS_MAX - 1),
+            Registered::Foreign(0),
+            Registered::Foreign(DATAGRAMS - FOREIGN - 1),
+            Registered::Attempt(0),
+            Registered::Attempt(last),
+            Registered::Connection(0),
+            Registered::Connection(last),
         ] {
             for service in [0, 1, SERVICES_MAX - 1] {
-                assert_eq!(Source::of(source.token(service)), (service, source));
+                assert_eq!(Registered::of(source.token(service)), (service, source));
             }
         }
     }

@@ -6,7 +6,7 @@ use sealed::fault;
 use sealed_http::RequestHead;
 
 use super::call::{Access, Audience, Course};
-use super::channel_rules::Action;
+use super::channel_rules::ChannelAction;
 use super::origin;
 use super::token::Grant;
 use super::token::Verifier;
@@ -160,8 +160,8 @@ impl Authorizer {
     fn check_rules<'a>(&self, access: &Access<'a>, has_token: bool) -> Result<(), Denied<'a>> {
         let allow = |action, channel: &&ChannelName| self.rules.allow(action, channel, has_token);
         let mut writes = access.writes().map(|write| write.channel);
-        let read = access.reads().find(|channel| !allow(Action::Subscribe, channel));
-        match read.or_else(|| writes.find(|channel| !allow(Action::Publish, channel))) {
+        let read = access.reads().find(|channel| !allow(ChannelAction::Subscribe, channel));
+        match read.or_else(|| writes.find(|channel| !allow(ChannelAction::Publish, channel))) {
             Some(channel) => Err(Denied { problem: Problem::NotAllowed(Denial::Rule), channel: Some(channel) }),
             None => Ok(()),
         }
@@ -174,7 +174,7 @@ impl Authorizer {
 
     /// Returns whether a client with a grant may read a channel.
     pub(crate) fn may_subscribe(&self, grant: &Grant, channel: &ChannelName) -> bool {
-        grant.may_subscribe(channel) && self.rules.allow(Action::Subscribe, channel, grant.expires_s.is_some())
+        grant.may_subscribe(channel) && self.rules.allow(ChannelAction::Subscribe, channel, grant.expires_s.is_some())
     }
 
     /// Returns whether the call may be forged: a page of any site could make its visitor's browser

@@ -6,10 +6,10 @@
 use sealed::fault;
 
 use crate::core::message::{ChannelName, Draft};
-use crate::hub::{Start, Subscription};
+use crate::hub::{StartAt, SubscribeRequest};
 use crate::protocols::call::{Call, ReplyTo};
 use crate::protocols::icomet::request as icomet;
-use crate::protocols::native::publication::Publication;
+use crate::protocols::native::publication::AddressedDraft;
 use crate::protocols::{self, Exposure};
 
 /// What a call needs.
@@ -80,14 +80,14 @@ enum Reads<'a> {
     Nothing,
     One(&'a ChannelName),
     All(&'a [ChannelName]),
-    From(&'a [(ChannelName, Start)]),
+    From(&'a [(ChannelName, StartAt)]),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Writes<'a> {
     Nothing,
     One(Write<'a>),
-    All(&'a [Publication]),
+    All(&'a [AddressedDraft]),
 }
 
 impl<'a> Access<'a> {
@@ -115,7 +115,7 @@ impl<'a> Access<'a> {
     }
 
     /// Describes a subscription.
-    pub(crate) fn subscribing(subscription: &'a Subscription) -> Self {
+    pub(crate) fn subscribing(subscription: &'a SubscribeRequest) -> Self {
         let delivery = &subscription.delivery;
         let Exposure { is_script, listener, callback } = protocols::of(delivery.format).exposure(delivery);
         Self {
@@ -138,7 +138,7 @@ impl<'a> Access<'a> {
 
     /// Returns the channels, or patterns of channels, that it reads.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &'a ChannelName> + use<'a> {
-        let (one, all, from): (_, &[ChannelName], &[(ChannelName, Start)]) = match self.reads {
+        let (one, all, from): (_, &[ChannelName], &[(ChannelName, StartAt)]) = match self.reads {
             Reads::Nothing => (None, &[], &[]),
             Reads::One(channel) => (Some(channel), &[], &[]),
             Reads::All(channels) => (None, channels, &[]),
@@ -149,7 +149,7 @@ impl<'a> Access<'a> {
 
     /// Returns the messages that it publishes.
     pub(crate) fn writes(&self) -> impl Iterator<Item = Write<'a>> + use<'a> {
-        let (one, all): (_, &[Publication]) = match self.writes {
+        let (one, all): (_, &[AddressedDraft]) = match self.writes {
             Writes::Nothing => (None, &[]),
             Writes::One(write) => (Some(write), &[]),
             Writes::All(publications) => (None, publications),
@@ -194,9 +194,9 @@ impl Call {
     }
 
     /// Returns the subscription of a refused call: its format determines the form of the answer.
-    pub(crate) fn into_subscription(self) -> Option<Subscription> {
+    pub(crate) fn into_subscription(self) -> Option<SubscribeRequest> {
         match self {
-            Self::Subscribe { subscription, .. } | Self::Icomet(icomet::Call::Subscribe { subscription, .. }) => {
+            Self::Subscribe { subscription, .. } | Self::Icomet(icomet::IcometCall::Subscribe { subscription, .. }) => {
                 Some(subscription)
             }
             _ => None,
@@ -204,7 +204,7 @@ impl Call {
     }
 }
 
-impl icomet::Call {
+impl icomet::IcometCall {
     fn access(&self) -> Access<'_> {
         match self {
             Self::Subscribe { subscription, .. } => {

@@ -7,7 +7,7 @@ use crate::core::message::{ChannelKind, ChannelName};
 
 /// An action on a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum ChannelAction {
     Subscribe,
     Publish,
 }
@@ -15,10 +15,10 @@ pub(crate) enum Action {
 impl Rules {
     /// Returns whether a client of the front may do that to a channel, or to all channels of a
     /// pattern. For a pattern, no rule of a channel that it matches may forbid it.
-    pub(crate) fn allow(&self, action: Action, channel: &ChannelName, has_token: bool) -> bool {
+    pub(crate) fn allow(&self, action: ChannelAction, channel: &ChannelName, has_token: bool) -> bool {
         let most = if has_token { Who::Token } else { Who::Anyone };
         let allows = |rule: &Rule| {
-            let needed = if action == Action::Publish { rule.publish } else { rule.subscribe };
+            let needed = if action == ChannelAction::Publish { rule.publish } else { rule.subscribe };
             needed <= most
         };
         match channel.kind() {
@@ -53,9 +53,9 @@ mod tests {
             ("news.*.uk", true, true),
         ] {
             let name = channel(name);
-            let allowed = [false, true].map(|token| rules.allow(Action::Subscribe, &name, token));
+            let allowed = [false, true].map(|token| rules.allow(ChannelAction::Subscribe, &name, token));
             assert_eq!(allowed, [without, with], "{name}");
         }
-        assert!(rules.allow(Action::Publish, &channel("secret.plan"), false));
+        assert!(rules.allow(ChannelAction::Publish, &channel("secret.plan"), false));
     }
 }

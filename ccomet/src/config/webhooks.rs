@@ -78,7 +78,7 @@ pub enum WhenDown {
 
 /// The place of a back end, as its URL names it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct BackEndPlace {
     /// A name or an IP address, without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -92,7 +92,7 @@ impl Hooks {
     }
 
     /// Returns the place of the back end; `None` if the URL is not a valid HTTP URL.
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<BackEndPlace> {
         let rest = self.url.strip_prefix("http://")?;
         let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
         let is_fine = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'@');
@@ -104,7 +104,7 @@ impl Hooks {
             None => !host.is_empty() && !host.contains([':', '[', ']', '?']),
         };
         let host = in_brackets.unwrap_or(host);
-        (is_host && is_fine(host) && is_fine(path)).then(|| Place {
+        (is_host && is_fine(host) && is_fine(path)).then(|| BackEndPlace {
             host: host.to_owned(),
             port,
             path: path.to_owned(),
@@ -139,7 +139,8 @@ mod tests {
     #[test]
     fn a_url_is_an_address_and_a_path() {
         let place = |url: &str| Hooks { url: url.to_owned(), ..Hooks::default() }.place();
-        let found = |host: &str, port, path: &str| Some(Place { host: host.to_owned(), port, path: path.to_owned() });
+        let found =
+            |host: &str, port, path: &str| Some(BackEndPlace { host: host.to_owned(), port, path: path.to_owned() });
         assert_eq!(place("http://127.0.0.1:9000/comet?x=1"), found("127.0.0.1", 9_000, "/comet?x=1"));
         assert_eq!(place("http://backend"), found("backend", 80, "/"));
         assert_eq!(place("http://[::1]:9000/a"), found("::1", 9_000, "/a"));

@@ -29,13 +29,13 @@ pub(crate) trait Kept {
 
 /// A log of the messages with the numbers `first .. next`, in order.
 #[derive(Debug)]
-pub(crate) struct Log<T> {
+pub(crate) struct MessageLog<T> {
     entries: VecDeque<T>,
     first: u64,
     bytes: usize,
 }
 
-impl<T: Kept> Log<T> {
+impl<T: Kept> MessageLog<T> {
     /// Creates an empty log, whose first message will have number `next`.
     pub(crate) fn starting_at(next: u64) -> Self {
         Self { entries: VecDeque::new(), first: next, bytes: 0 }
@@ -161,13 +161,13 @@ mod tests {
         UnixMillis::from_millis(millis)
     }
 
-    fn numbers(log: &Log<Thing>, from: u64) -> Vec<u64> {
+    fn numbers(log: &MessageLog<Thing>, from: u64) -> Vec<u64> {
         log.since(from).map(|(number, _)| number).collect()
     }
 
     #[test]
     fn trim_keeps_the_newest_by_count_bytes_and_age() {
-        let mut log = Log::starting_at(7);
+        let mut log = MessageLog::starting_at(7);
         for _ in 0..4 {
             log.push(Thing(10, 5_000));
             log.trim(&LIMITS, at(5_000), drop);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn messages_are_read_from_any_number() {
-        let mut log = Log::starting_at(5);
+        let mut log = MessageLog::starting_at(5);
         for _ in 0..3 {
             log.push(Thing(1, 0));
         }

@@ -8,7 +8,7 @@ use crate::core::position::{Missed, Spot};
 
 /// The state of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ChannelInfo {
+pub(crate) struct ChannelSummary {
     /// Its subscribers on all loops.
     pub(crate) subscribers: u64,
     /// Set if it has subscribers, a token that holds it, or recent activity.
@@ -70,12 +70,12 @@ pub(crate) struct Listing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) channel: ChannelName,
-    pub(crate) info: ChannelInfo,
+    pub(crate) info: ChannelSummary,
 }
 
 /// A snapshot of a channel's members.
 #[derive(Debug)]
-pub(crate) struct Who {
+pub(crate) struct Membership {
     /// The spots in the channel and in its presence channel.
     pub(crate) position: [Spot; 2],
     /// The number of subscribers of the channel, members and others.

@@ -29,7 +29,7 @@ mod conformance;
 use std::sync::Arc;
 
 pub(crate) use event::{ChannelEvent, Claim, Order, Window};
-pub(crate) use lookup::{ChannelInfo, Edge, Listed, Listing, Member, Page, Range, Who};
+pub(crate) use lookup::{ChannelSummary, Edge, Listed, Listing, Member, Membership, Page, Range};
 pub(crate) use peer::Mail;
 pub(crate) use request::{BroadcastOrder, Refusal, Reply, Request};
 pub(crate) use router::Engine;

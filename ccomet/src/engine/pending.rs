@@ -17,7 +17,7 @@ pub(super) struct RequestId {
 
 /// The requests of one loop, each with its context.
 #[derive(Debug)]
-pub(super) struct Pending<T> {
+pub(super) struct PendingRequests<T> {
     requests: Slab<Waiting<T>>,
     last_serial: u32,
     limit: Duration,
@@ -77,7 +77,7 @@ impl Gathered {
     }
 }
 
-impl<T> Pending<T> {
+impl<T> PendingRequests<T> {
     /// Creates the list. `limit` is how long a request waits for its reply.
     pub(super) fn new(limit: Duration) -> Self {
         Self { requests: Slab::new(), last_serial: 0, limit }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_request_has_one_reply() {
-        let mut pending = Pending::new(Duration::from_secs(10));
+        let mut pending = PendingRequests::new(Duration::from_secs(10));
         let first = pending.add(at(0), &delete(), 2, "first");
         let second = pending.add(at(0), &delete(), 2, "second");
         let ended = |next| Ok(Reply::Ended(Some(next)));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_request_is_given_up_at_its_deadline_and_later_replies_are_dropped() {
-        let mut pending = Pending::new(Duration::from_secs(10));
+        let mut pending = PendingRequests::new(Duration::from_secs(10));
         let early = pending.add(at(0), &delete(), 2, "early");
         let late = pending.add(at(1), &delete(), 2, "late");
         assert!(pending.give_up(at(9)).is_empty());
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn replies_of_all_shards_are_combined_into_one() {
-        let mut pending = Pending::new(Duration::from_secs(10));
+        let mut pending = PendingRequests::new(Duration::from_secs(10));
         let message = Draft::default().taken_at(UnixMillis::default());
         let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: 9, owner: Owner::default() };
         let broadcast = Request::Broadcast(order);

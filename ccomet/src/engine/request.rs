@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChannelInfo, Listed, Listing, Page, Range, Token, Who};
+use super::{ChannelSummary, Listed, Listing, Membership, Page, Range, Token};
 use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::owner::Owner;
@@ -63,8 +63,8 @@ pub(crate) enum Reply {
         has_more: bool,
     },
     /// `None` if there is no such channel.
-    Info(Option<ChannelInfo>),
-    Presence(Who),
+    Info(Option<ChannelSummary>),
+    Presence(Membership),
     /// The number of the oldest message kept, or of the next one if none is, and the channel's
     /// token.
     TokenIssued {

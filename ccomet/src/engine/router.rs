@@ -7,7 +7,7 @@ use sealed::{Mailbox, PostError, fault};
 
 use super::event::Order;
 use super::peer::{Mail, Parcel, ToLoop, ToShard};
-use super::pending::Pending;
+use super::pending::PendingRequests;
 use super::request::Request;
 use super::shard::Shard;
 use super::store::Store;
@@ -24,7 +24,7 @@ pub(crate) struct Engine<T, M> {
     index: usize,
     mailboxes: Vec<Mailbox<M>>,
     shard: Shard,
-    pending: Pending<T>,
+    pending: PendingRequests<T>,
     /// Output for this loop, in order.
     inbox: VecDeque<ToLoop>,
     /// Replies to requests that were given up.
@@ -52,7 +52,7 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
             index,
             mailboxes,
             shard: Shard::new(limits, store, index, loops),
-            pending: Pending::new(request_max),
+            pending: PendingRequests::new(request_max),
             inbox: VecDeque::new(),
             given_up: VecDeque::new(),
             outgoing: (0..loops).map(|_| Vec::new()).collect(),

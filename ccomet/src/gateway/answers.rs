@@ -8,7 +8,7 @@ use sealed_http::{Http, Response};
 
 use super::{Client, Gateway, SessionState, done, socket};
 use crate::core::problem::Problem;
-use crate::hub::{Format, Label, Reply, Sink};
+use crate::hub::{Format, Label, PollReply, Sink};
 use crate::ops::refusals::RefusalLog;
 use crate::protocols::call::Door;
 use crate::protocols::format::jsonp;
@@ -60,24 +60,24 @@ impl Sink for Out<'_, '_> {
         self.http.end_stream(peer);
     }
 
-    fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply) {
+    fn answer(&mut self, peer: ConnectionId, format: Format, reply: PollReply) {
         if let Some(SessionState::Socket(key)) = self.http.state(peer).map(|client| client.session) {
             // This is a refusal: a reader of a stream gets no other answer.
-            let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::ShuttingDown };
+            let problem = if let PollReply::Refused { problem, .. } = reply { problem } else { Problem::ShuttingDown };
             refuse_on_socket(self.http, peer, problem, None, self.answering);
             let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
             return socket::end(self.http, peer, key, code);
         }
         done(self.http, peer);
         let body = match reply {
-            Reply::Encoded(body) => body,
-            Reply::Refused { problem, body: Some(body), .. } => {
+            PollReply::Encoded(body) => body,
+            PollReply::Refused { problem, body: Some(body), .. } => {
                 if !fault!("icomet-refusal-not-logged") {
                     note_refusal(self.http, peer, problem, self.answering);
                 }
                 body
             }
-            Reply::Refused { problem, target, body: None } => {
+            PollReply::Refused { problem, target, body: None } => {
                 return respond_problem(self.http, peer, problem, target.as_deref(), self.answering);
             }
         };

@@ -11,7 +11,7 @@ use crate::access::client::Asking;
 use crate::access::origin;
 use crate::access::{Denied, Identity};
 use crate::core::problem::Problem;
-use crate::protocols::call::{Call, Door, Refused};
+use crate::protocols::call::{Call, Door, RefusedCall};
 use crate::protocols::route::{self, Ahead, read_ahead};
 
 /// The longest body, in bytes, of a request at the front that needs no body.
@@ -89,7 +89,7 @@ impl Gateway {
         }
         let refuse = |problem| refusal(http, id, problem, None, &self.answering);
         let (now, calendar) = (loop_time(http), unix_time(http));
-        let ahead = origin::look(door, head, &self.config).map_err(Refused::from);
+        let ahead = origin::look(door, head, &self.config).map_err(RefusedCall::from);
         match ahead.and_then(|()| read_ahead(door, head, &self.config)) {
             Ok(Ahead::Publish(call)) => {
                 let access = call.access();
@@ -170,7 +170,7 @@ impl Gateway {
             },
         };
         let Some(door) = http.state(id).map(|client| client.door) else { return };
-        let looked = origin::look(door, &request.head, &self.config).map_err(Refused::from);
+        let looked = origin::look(door, &request.head, &self.config).map_err(RefusedCall::from);
         let response = match looked.and_then(|()| route::read(door, request, &self.config)) {
             Ok(call) => match self.admit(http, door, &arrival, &request.head, &call).and_then(|caller| {
                 self.judge(http, id, &request.head, &call, &caller)?;
@@ -228,17 +228,17 @@ impl Gateway {
     }
 
     /// Returns the answer to a request that is not a valid call.
-    fn refusal_of(&self, http: &Http<'_, Self>, id: ConnectionId, refused: Refused) -> Response {
+    fn refusal_of(&self, http: &Http<'_, Self>, id: ConnectionId, refused: RefusedCall) -> Response {
         match refused {
-            Refused::Problem { problem: problem @ Problem::MethodNotAllowed, allow, .. } => {
+            RefusedCall::Problem { problem: problem @ Problem::MethodNotAllowed, allow, .. } => {
                 note_refusal(http, id, problem, &self.answering);
                 let fields = fields_for(&self.answering, http.state(id));
                 problem_response(problem).header("Allow", allow).with(fields)
             }
-            Refused::Problem { problem, callback, .. } => {
+            RefusedCall::Problem { problem, callback, .. } => {
                 refusal(http, id, problem, callback.as_deref(), &self.answering)
             }
-            Refused::Own { problem, response } => {
+            RefusedCall::Own { problem, response } => {
                 if let Some(problem) = problem {
                     note_refusal(http, id, problem, &self.answering);
                 }

@@ -18,12 +18,14 @@ use super::{Caller, Chore, Gateway, SessionState, done, loop_time, unix_time};
 use crate::access::client::Asking;
 use crate::access::origin;
 use crate::access::{Access, Course};
-use crate::config::webhooks::{Hooks, Place, WhenDown};
+use crate::config::webhooks::{BackEndPlace, Hooks, WhenDown};
 use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
 use crate::on_call::KeptFields;
 use crate::protocols::call::Call;
-use crate::webhooks::{Action, Answer, Answers, Full, Key, Movements, Question, Turns, Verdict, is_ambient};
+use crate::webhooks::{
+    Answers, BackEndAnswer, Full, Movements, Question, QuestionDigest, QuestionKind, Turns, Verdict, is_ambient,
+};
 
 /// The maximum length of an answer, in bytes; a longer one counts as a failure.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
@@ -84,7 +86,7 @@ struct Asked {
     /// The time at which it was created.
     since: LoopTime,
     /// The key under which its answer may be kept.
-    key: Option<Key>,
+    key: Option<QuestionDigest>,
     then: Then,
 }
 
@@ -109,7 +111,7 @@ impl Site {
     pub(super) fn new(hooks: &Hooks, resolver: Option<&Resolver>) -> Self {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
         let limit = hooks.timeout();
-        let way = hooks.place().filter(|_| is_wanted).and_then(|Place { host, port, path }| {
+        let way = hooks.place().filter(|_| is_wanted).and_then(|BackEndPlace { host, port, path }| {
             let upstream = Upstream::by_name(resolver?, &host, port);
             let upstream = upstream.connections_max(hooks.connections_max).connect_limit(limit);
             // Questions and reports may be repeated without harm.
@@ -199,7 +201,7 @@ impl Gateway {
         let Some(body) = question.to_json(hooks.question_bytes_max) else {
             return self.refuse_call(http, id, call, Problem::HookTooLarge);
         };
-        let key = (question.action == Action::Subscribe).then(|| Key::of(&body));
+        let key = (question.action == QuestionKind::Subscribe).then(|| QuestionDigest::of(&body));
         match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
             Some(true) => self.call(http, id, head, call, &caller),
             Some(false) => self.refuse_call(http, id, call, Problem::HookRefused),
@@ -260,13 +262,13 @@ impl Gateway {
         let Some(grant) = caller.grant.as_ref().filter(|_| self.site.is_there()) else { return Ok(Some(call)) };
         let question = question_of(hooks, &call.access(), grant.subject.as_deref());
         let is_left_out =
-            |question: &Question<'_>| question.action == Action::Subscribe && fault!("added-not-asked-about");
+            |question: &Question<'_>| question.action == QuestionKind::Subscribe && fault!("added-not-asked-about");
         let Some(question) = question.filter(|question| !is_left_out(question)) else { return Ok(Some(call)) };
         let opening = caller.opening.as_deref();
         let headers = opening.map_or_else(Vec::new, |opening| opening.passed_on.to_vec());
         let question = Question { origin: opening.and_then(|opening| opening.origin.as_deref()), headers, ..question };
         let body = question.to_json(hooks.question_bytes_max).ok_or(Problem::HookTooLarge)?;
-        let key = (question.action == Action::Subscribe).then(|| Key::of(&body));
+        let key = (question.action == QuestionKind::Subscribe).then(|| QuestionDigest::of(&body));
         match key.as_ref().and_then(|key| self.site.answers.find(key, loop_time(http))) {
             Some(true) => return Ok(Some(call)),
             Some(false) => return Err(Problem::HookRefused),
@@ -297,7 +299,7 @@ impl Gateway {
         peer: ConnectionId,
         client: Asking,
         body: Bytes,
-        key: Option<Key>,
+        key: Option<QuestionDigest>,
         then: Then,
     ) -> u32 {
         let (bytes, since) = (body.len(), loop_time(http));
@@ -354,14 +356,14 @@ impl Gateway {
             let Some(asked) = self.site.take(question) else { continue };
             let has_answered = self.site.answered.is_some_and(|answered| answered >= asked.since);
             let verdict = if has_answered && !fault!("late-counts-as-down") { Verdict::Unclear } else { Verdict::Down };
-            self.go_on(http, asked, Answer { verdict, kept_s: 0 });
+            self.go_on(http, asked, BackEndAnswer { verdict, kept_s: 0 });
         }
         self.look_later(http);
     }
 
     /// Handles the result of a request to the back end.
     pub(super) fn site_answered(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: &Fetched<'_>) {
-        let Some(answer) = Answer::of(fetched) else { return };
+        let Some(answer) = BackEndAnswer::of(fetched) else { return };
         match self.site.fetches.remove(&id) {
             Some(Sent::Question(question)) => {
                 let is_answer = matches!(answer.verdict, Verdict::Allowed | Verdict::Refused);
@@ -394,7 +396,7 @@ impl Gateway {
         self.site.is_down = is_down;
     }
 
-    fn go_on(&mut self, http: &mut Http<'_, Self>, asked: Asked, answer: Answer) {
+    fn go_on(&mut self, http: &mut Http<'_, Self>, asked: Asked, answer: BackEndAnswer) {
         let Asked { peer, key, then, .. } = asked;
         if let Some(key) = key {
             self.site.answers.keep(key, answer.verdict, answer.kept_s, loop_time(http));
@@ -476,12 +478,12 @@ fn question_of<'a>(hooks: &Hooks, access: &Access<'a>, member: Option<&'a str>) 
     let drafts = access.writes().filter_map(|write| Some((write.channel, write.draft?)));
     let drafts: Vec<_> = drafts.filter(|(channel, _)| hooks.concern(channel)).collect();
     if !drafts.is_empty() && hooks.publish {
-        return Some(Question { member, drafts, ..Question::about(Action::Publish) });
+        return Some(Question { member, drafts, ..Question::about(QuestionKind::Publish) });
     }
     // Reading history is treated like subscribing. Joins and leaves are exempt: they require
     // `presence` in a token.
     let channels = access.reads().filter(|channel| !channel.is_presence() && hooks.concern(channel));
     let channels: Vec<_> = channels.collect();
     let is_asked = !channels.is_empty() && hooks.subscribe;
-    is_asked.then_some(Question { member, channels, ..Question::about(Action::Subscribe) })
+    is_asked.then_some(Question { member, channels, ..Question::about(QuestionKind::Subscribe) })
 }

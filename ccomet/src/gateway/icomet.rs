@@ -24,9 +24,15 @@ use crate::protocols::icomet::{head_of_json, request};
 const WATCHER_BYTES_MAX: usize = 1 << 20;
 
 impl Gateway {
-    pub(super) fn icomet(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: request::Call, owner: Owner) {
+    pub(super) fn icomet(
+        &mut self,
+        http: &mut Http<'_, Self>,
+        id: ConnectionId,
+        call: request::IcometCall,
+        owner: Owner,
+    ) {
         match call {
-            request::Call::Subscribe { mut subscription, token } => {
+            request::IcometCall::Subscribe { mut subscription, token } => {
                 subscription.owner = owner;
                 if self.config.icomet.auth == IcometAuth::None {
                     return self.subscribe(http, id, subscription, self.config.icomet.polling_timeout_s, None);
@@ -35,22 +41,22 @@ impl Gateway {
                 let reply = IcometReply::Subscribe(Box::new(subscription));
                 self.ask(http, id, Request::CheckToken { channel, token }, ReplyTo::Icomet(reply));
             }
-            request::Call::Ping { callback } => {
+            request::IcometCall::Ping { callback } => {
                 http.respond(id, &responses::ping(&callback, self.config.icomet.polling_timeout_s));
             }
-            request::Call::Publish { channel, payload, callback } => {
+            request::IcometCall::Publish { channel, payload, callback } => {
                 let messages = OneOrMore::one(Draft { payload, ..Draft::default() }.taken_at(unix_time(http)));
                 let reply = ReplyTo::Icomet(IcometReply::Published { callback });
                 self.ask(http, id, Request::Publish { channel, messages, owner }, reply);
             }
-            request::Call::Broadcast { payload } => {
+            request::IcometCall::Broadcast { payload } => {
                 let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_time(http));
                 message.extra_mut().is_broadcast = true;
                 let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: usize::MAX, owner };
                 self.request(http, Request::Broadcast(order), PendingRequest::new(id, ReplyTo::Nobody));
                 http.respond(id, &responses::broadcast());
             }
-            request::Call::Sign { channel, expires_s, callback } => {
+            request::IcometCall::Sign { channel, expires_s, callback } => {
                 let timeout_s = u32::try_from(self.config.icomet.channel_timeout_s).unwrap_or(u32::MAX);
                 let expires_s = expires_s.unwrap_or(timeout_s);
                 let Some(bits) = http.secret() else {
@@ -62,27 +68,27 @@ impl Gateway {
                 let hold = Duration::from_secs(u64::from(expires_s));
                 self.ask(http, id, Request::IssueToken { channel, hold, token }, ReplyTo::Icomet(reply));
             }
-            request::Call::Close { channel } => {
+            request::IcometCall::Close { channel } => {
                 let reply = ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() });
                 self.ask(http, id, Request::Delete { channel }, reply);
             }
-            request::Call::Clear { channel } => {
+            request::IcometCall::Clear { channel } => {
                 let reply = ReplyTo::Icomet(IcometReply::Ended { channel: channel.clone() });
                 self.ask(http, id, Request::Clear { channel }, reply);
             }
-            request::Call::Info { channel: None } => {
+            request::IcometCall::Info { channel: None } => {
                 let (channels, subscribers) = counters::sum(&self.counters);
                 http.respond(id, &responses::server_info(channels, subscribers));
             }
-            request::Call::Info { channel: Some(channel) } => {
+            request::IcometCall::Info { channel: Some(channel) } => {
                 let reply = ReplyTo::Icomet(IcometReply::Info { channel: channel.clone() });
                 self.ask(http, id, Request::Inspect { channel }, reply);
             }
-            request::Call::Check { channel } => {
+            request::IcometCall::Check { channel } => {
                 let reply = ReplyTo::Icomet(IcometReply::Check { channel: channel.clone() });
                 self.ask(http, id, Request::Inspect { channel }, reply);
             }
-            request::Call::Watch => self.watch(http, id),
+            request::IcometCall::Watch => self.watch(http, id),
         }
     }
 

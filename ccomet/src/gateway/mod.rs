@@ -44,7 +44,7 @@ use caller::Caller;
 use hooks::Site;
 use inside::Readers;
 use pending::Asker;
-use publishing::Batch;
+use publishing::PendingBatch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, TimerId, fault};
 use sealed_http::client::{FetchId, Fetched};
 use sealed_http::codec::DecodeError;
@@ -73,7 +73,7 @@ use crate::ops::static_files::StaticFiles;
 use crate::protocols::call::Door;
 use token_expiry::TokenExpirations;
 
-pub(crate) use setup::Shared;
+pub(crate) use setup::ServerParts;
 
 /// The state of each connection.
 #[derive(Debug, Default)]
@@ -115,7 +115,7 @@ pub(crate) struct Gateway {
     index: usize,
     hub: Hub,
     engine: Engine<Asker, LoopMessage>,
-    batches: HashMap<ConnectionId, Batch>,
+    batches: HashMap<ConnectionId, PendingBatch>,
     site: Site,
     answering: Answering,
     preflight: Cors,

@@ -18,7 +18,7 @@ use crate::protocols::v1;
 #[derive(Debug)]
 pub(super) enum Asker {
     Client(PendingRequest),
-    Handle(handle::Asker),
+    Handle(handle::HandleAsker),
 }
 
 /// The kept data of a client's request to the engine, until its reply.

@@ -14,13 +14,13 @@ use crate::engine::{BroadcastOrder, Reply, Request};
 use crate::protocols::call::ReplyTo;
 use crate::protocols::format::jsonp;
 use crate::protocols::format::response::json_response;
-use crate::protocols::native::publication::{Outcome, Publication, write_results};
+use crate::protocols::native::publication::{AddressedDraft, PublicationOutcome, write_results};
 
 /// A request whose publications are in transit.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct PendingBatch {
     /// The outcome of each publication, if it is known.
-    results: Vec<(ChannelName, Option<Outcome>)>,
+    results: Vec<(ChannelName, Option<PublicationOutcome>)>,
     /// The number of missing replies.
     missing: usize,
 }
@@ -38,12 +38,12 @@ impl Gateway {
         &mut self,
         http: &mut Http<'_, Self>,
         id: ConnectionId,
-        publications: Vec<Publication>,
+        publications: Vec<AddressedDraft>,
         caller: &Caller,
     ) {
         let results: Vec<_> = publications.iter().map(|publication| (publication.channel.clone(), None)).collect();
         let mut groups: Vec<Group> = Vec::new();
-        for (place, Publication { channel, draft }) in publications.into_iter().enumerate() {
+        for (place, AddressedDraft { channel, draft }) in publications.into_iter().enumerate() {
             let message = draft.taken_at(unix_time(http));
             // Messages for other channels in the same request have this payload, too.
             if !message.payload.is_unique() {
@@ -59,7 +59,7 @@ impl Gateway {
         }
         let missing = groups.len();
         // A connection has one request at a time.
-        self.batches.insert(id, Batch { results, missing });
+        self.batches.insert(id, PendingBatch { results, missing });
         if let Some(client) = http.state_mut(id) {
             client.session = SessionState::Publishing;
         }
@@ -94,10 +94,10 @@ impl Gateway {
         batch.missing -= 1;
         for (index, place) in places.iter().enumerate() {
             batch.results[*place].1 = match outcome {
-                Ok(Reply::Published(spots)) => spots.iter().nth(index).copied().map(Outcome::At),
-                Ok(Reply::Broadcast { channels, .. }) => Some(Outcome::In(*channels)),
+                Ok(Reply::Published(spots)) => spots.iter().nth(index).copied().map(PublicationOutcome::At),
+                Ok(Reply::Broadcast { channels, .. }) => Some(PublicationOutcome::In(*channels)),
                 Ok(_) => None,
-                Err(problem) => Some(Outcome::Refused(*problem)),
+                Err(problem) => Some(PublicationOutcome::Refused(*problem)),
             };
         }
         if batch.missing > 0 {
@@ -115,10 +115,10 @@ impl Gateway {
 
 /// Returns the answer, which lists the outcome of each publication, and the first problem, if there
 /// is one.
-fn respond(results: &[(ChannelName, Option<Outcome>)]) -> (Response, Option<Problem>) {
+fn respond(results: &[(ChannelName, Option<PublicationOutcome>)]) -> (Response, Option<Problem>) {
     let outcomes = || results.iter().filter_map(|(channel, outcome)| Some((channel, (*outcome)?)));
     let problem = outcomes().find_map(|(_, outcome)| match outcome {
-        Outcome::Refused(problem) => Some(problem),
+        PublicationOutcome::Refused(problem) => Some(problem),
         _ => None,
     });
     let mut list = Vec::new();

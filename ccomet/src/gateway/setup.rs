@@ -32,7 +32,7 @@ use crate::protocols::ENCODERS;
 
 /// The data that the loops of a server share.
 #[derive(Debug, Clone)]
-pub(crate) struct Shared {
+pub(crate) struct ServerParts {
     pub(crate) config: Arc<Config>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) counters: Arc<[LoopCounters]>,
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) store: Option<StoreFaults>,
 }
 
-impl Shared {
+impl ServerParts {
     #[cfg_attr(not(feature = "sim"), allow(clippy::unused_self))] // there is one kind of store
     fn make_store(&self) -> Box<dyn Store> {
         #[cfg(feature = "sim")]
@@ -58,9 +58,9 @@ impl Shared {
 }
 
 impl Gateway {
-    pub(crate) fn new(shared: Shared, place: Place<LoopMessage>) -> Self {
+    pub(crate) fn new(shared: ServerParts, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store();
-        let Shared { config, verifier, counters, refusals, life, judge, resolver, .. } = shared;
+        let ServerParts { config, verifier, counters, refusals, life, judge, resolver, .. } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));

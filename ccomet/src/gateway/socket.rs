@@ -17,7 +17,7 @@ use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
 use crate::core::problem::{Denial, Problem};
 use crate::core::time::LoopTime;
-use crate::hub::{SubscriberKey, Subscription};
+use crate::hub::{SubscribeRequest, SubscriberKey};
 use crate::protocols::native::websocket::{self as words, Command};
 
 /// The maximum number of unanswered publications of one client. At the limit, the client is not
@@ -73,7 +73,7 @@ impl Gateway {
         &mut self,
         http: &mut Http<'_, Self>,
         id: ConnectionId,
-        subscription: Subscription,
+        subscription: SubscribeRequest,
         response: &Response,
         caller: &Caller,
     ) {

@@ -13,7 +13,7 @@ use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::problem::Problem;
 use crate::engine::Request;
-use crate::hub::{Label, Reply, Start, Subscription};
+use crate::hub::{Label, PollReply, StartAt, SubscribeRequest};
 use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket as words;
 
@@ -33,7 +33,7 @@ pub(super) enum SocketCall {
         reference: Option<i64>,
     },
     /// A subscription, which has a label.
-    Subscribe(Subscription),
+    Subscribe(SubscribeRequest),
 }
 
 impl SocketCall {
@@ -109,7 +109,7 @@ impl Gateway {
         if !fault!("said-not-measured") {
             self.measure(&access)?;
         }
-        if let SocketCall::Subscribe(subscription @ Subscription { label: Some(label), .. }) = call {
+        if let SocketCall::Subscribe(subscription @ SubscribeRequest { label: Some(label), .. }) = call {
             if self.hub.has_added(id, *label) && !fault!("label-given-twice") {
                 return Err(Problem::RefTaken);
             }
@@ -125,9 +125,9 @@ impl Gateway {
 
     /// Returns whether a connection already reads a channel of a subscription whose rule limits the
     /// number of subscribers: it may have one such subscription.
-    fn has_seat(&self, id: ConnectionId, socket: u32, subscription: &Subscription) -> bool {
+    fn has_seat(&self, id: ConnectionId, socket: u32, subscription: &SubscribeRequest) -> bool {
         let channels = &subscription.channels;
-        let is_limited = |(channel, _): &&(ChannelName, Start)| self.rules.limit_readers(channel);
+        let is_limited = |(channel, _): &&(ChannelName, StartAt)| self.rules.limit_readers(channel);
         let limited: Vec<&ChannelName> = channels.iter().filter(is_limited).map(|(channel, _)| channel).collect();
         // Both lists are sorted.
         let is_meant = |channel: &ChannelName| limited.binary_search(&channel).is_ok();
@@ -168,7 +168,7 @@ impl Gateway {
         http: &mut Http<'_, Self>,
         id: ConnectionId,
         socket: u32,
-        mut subscription: Subscription,
+        mut subscription: SubscribeRequest,
     ) {
         // The WebSocket may have ended while the back end was asked; the subscription would never
         // end then.
@@ -190,7 +190,7 @@ impl Gateway {
         let now = unix_time(http);
         let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
         if let Err(reply) = outcome {
-            let problem = if let Reply::Refused { problem, .. } = reply { problem } else { Problem::Unavailable };
+            let problem = if let PollReply::Refused { problem, .. } = reply { problem } else { Problem::Unavailable };
             refuse_on_socket(http, id, problem, reference, &self.answering);
             self.count_added(id, socket);
         }

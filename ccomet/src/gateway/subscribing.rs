@@ -10,7 +10,7 @@ use super::token_expiry::Notice;
 use super::{Client, Gateway, SessionState, unix_time};
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
-use crate::hub::{HeartbeatRule, Sink, SubscriberKey, Subscription};
+use crate::hub::{HeartbeatRule, Sink, SubscribeRequest, SubscriberKey};
 use crate::protocols;
 
 impl Gateway {
@@ -29,7 +29,7 @@ impl Gateway {
         &mut self,
         http: &mut Http<'_, Self>,
         id: ConnectionId,
-        subscription: Subscription,
+        subscription: SubscribeRequest,
         wait_s: u64,
         expires: Option<UnixMillis>,
     ) {
@@ -79,7 +79,7 @@ impl Gateway {
         &self,
         http: &mut Http<'_, Self>,
         id: ConnectionId,
-        subscription: &Subscription,
+        subscription: &SubscribeRequest,
         problem: Problem,
     ) {
         let reply = self.hub.refuse(subscription, problem);

@@ -24,7 +24,7 @@ pub use events::Events;
 pub(crate) use loop_thread::LoopThread;
 pub use message::{ChannelInfo, ChannelList, HistoryPage, Message, Position, Received};
 pub use pending::Pending;
-pub(crate) use request::{Asker, HandleRequest, LoopMessage};
+pub(crate) use request::{HandleAsker, HandleRequest, LoopMessage};
 pub(crate) use subscription::Reader;
 pub use subscription::{Event, Start, Subscription};
 
@@ -36,7 +36,7 @@ use crate::engine::{Edge, Listed, Listing, Range, Reply, Request};
 use crate::hub;
 use crate::protocols::native::publication::read_target;
 use events::Queue;
-use request::Action;
+use request::UntimedRequest;
 use subscription::Target;
 
 /// The last number given to a subscription, over all handles: loops identify their subscriptions by
@@ -116,7 +116,7 @@ impl Handle {
             Ok(checked) => checked,
             Err(error) => return Pending::ready(Err(error)),
         };
-        self.ask(self.loop_of(&channel), Action::Publish { channel, draft }, |reply| match reply {
+        self.ask(self.loop_of(&channel), UntimedRequest::Publish { channel, draft }, |reply| match reply {
             Reply::Published(spots) => Some(Ok(Position::new([spots.first]))),
             _ => None,
         })
@@ -138,7 +138,7 @@ impl Handle {
             Ok(draft) => draft,
             Err(error) => return Pending::ready(Err(error)),
         };
-        self.ask(0, Action::Broadcast { pattern: pattern.clone(), draft }, |reply| match reply {
+        self.ask(0, UntimedRequest::Broadcast { pattern: pattern.clone(), draft }, |reply| match reply {
             Reply::Broadcast { refused: Some(why), .. } => Some(Err(why.into())),
             Reply::Broadcast { channels, refused: None } => Some(Ok(channels)),
             _ => None,
@@ -151,7 +151,7 @@ impl Handle {
     pub fn list(&self, pattern: &Pattern, after: Option<&str>, limit: usize) -> Pending<ChannelList> {
         let (pattern, after) = (pattern.clone(), after.unwrap_or_default().into());
         let listing = Listing { pattern, after, limit: self.page_limit(limit) };
-        self.ask(0, Action::Other(Request::List { listing }), |reply| match reply {
+        self.ask(0, UntimedRequest::Other(Request::List { listing }), |reply| match reply {
             Reply::List { channels, has_more } => {
                 let channels = channels.into_iter().map(ChannelInfo::from).collect();
                 Some(Ok(ChannelList { channels, has_more }))
@@ -289,7 +289,7 @@ impl Handle {
         let first = channels.first().ok_or(HandleError::BadChannelCount)?;
         let mailbox = &self.shared.mailboxes[self.loop_of(first)];
         let id = LAST_ID.fetch_add(1, Ordering::Relaxed);
-        let channels: Vec<(ChannelName, hub::Start)> = channels.into_iter().zip(starts).collect();
+        let channels: Vec<(ChannelName, hub::StartAt)> = channels.into_iter().zip(starts).collect();
         let (reader, subscription) = Reader::new(id, mailbox.clone(), channels, target);
         match mailbox.post(HandleRequest::Subscribe(reader).into()) {
             Ok(()) => Ok(subscription),
@@ -325,7 +325,7 @@ impl Handle {
     ) -> Pending<T> {
         match channel_named(channel) {
             Ok(channel) => {
-                let action = Action::Other(request(channel.clone()));
+                let action = UntimedRequest::Other(request(channel.clone()));
                 self.ask(self.loop_of(&channel), action, move |reply| convert(channel, reply).map(Ok))
             }
             Err(error) => Pending::ready(Err(error)),
@@ -335,10 +335,10 @@ impl Handle {
     fn ask<T: Send + 'static>(
         &self,
         index: usize,
-        action: Action,
+        action: UntimedRequest,
         convert: impl FnOnce(Reply) -> Option<Result<T, HandleError>> + Send + 'static,
     ) -> Pending<T> {
-        let (asker, pending) = Asker::new(convert);
+        let (asker, pending) = HandleAsker::new(convert);
         // If the loop has gone, the dropped asker reports it.
         if let Err(PostError::Full(LoopMessage::Handle(request))) =
             self.shared.mailboxes[index].post(HandleRequest::Ask { action, asker }.into())

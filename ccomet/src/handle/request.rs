@@ -47,7 +47,7 @@ impl From<HandleRequest> for LoopMessage {
 #[derive(Debug)]
 pub(crate) enum HandleRequest {
     /// Sends a request to the engine.
-    Ask { action: Action, asker: Asker },
+    Ask { action: UntimedRequest, asker: HandleAsker },
     /// Starts a subscription.
     Subscribe(Reader),
     /// Resumes the subscription with this number, which has room for events again.
@@ -58,7 +58,7 @@ pub(crate) enum HandleRequest {
 
 /// A request to the engine, before the loop adds the time.
 #[derive(Debug)]
-pub(crate) enum Action {
+pub(crate) enum UntimedRequest {
     Publish {
         channel: ChannelName,
         draft: Draft,
@@ -71,7 +71,7 @@ pub(crate) enum Action {
     Other(Request),
 }
 
-impl Action {
+impl UntimedRequest {
     /// Converts it into a request at that time. As for the admin listener, channels have no owner
     /// that is counted, and the number of reached channels is not limited.
     pub(crate) fn into_request(self, time: UnixMillis) -> Request {
@@ -90,9 +90,9 @@ impl Action {
 }
 
 /// The handle behind a request to the engine.
-pub(crate) struct Asker(Box<dyn FnOnce(Result<Reply, HandleError>) + Send>);
+pub(crate) struct HandleAsker(Box<dyn FnOnce(Result<Reply, HandleError>) + Send>);
 
-impl Asker {
+impl HandleAsker {
     /// Creates an asker that receives the reply as `convert` returns it; `None` is a reply of an
     /// unexpected kind.
     pub(super) fn new<T: Send + 'static>(
@@ -110,8 +110,8 @@ impl Asker {
     }
 }
 
-impl fmt::Debug for Asker {
+impl fmt::Debug for HandleAsker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Asker(..)")
+        f.write_str("HandleAsker(..)")
     }
 }

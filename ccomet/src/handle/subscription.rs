@@ -26,12 +26,12 @@ pub enum Start {
 
 impl Start {
     /// Returns the start in each of `channels` channels.
-    pub(super) fn in_each(&self, channels: usize) -> Result<Vec<hub::Start>, HandleError> {
+    pub(super) fn in_each(&self, channels: usize) -> Result<Vec<hub::StartAt>, HandleError> {
         match self {
-            Self::Latest => Ok(vec![hub::Start::Latest; channels]),
-            Self::Oldest => Ok(vec![hub::Start::Oldest; channels]),
+            Self::Latest => Ok(vec![hub::StartAt::Latest; channels]),
+            Self::Oldest => Ok(vec![hub::StartAt::Oldest; channels]),
             Self::After(position) if position.spots().len() == channels => {
-                Ok(position.spots().iter().copied().map(hub::Start::After).collect())
+                Ok(position.spots().iter().copied().map(hub::StartAt::After).collect())
             }
             Self::After(_) => Err(HandleError::BadPosition),
         }
@@ -118,7 +118,7 @@ impl Drop for Subscription {
 pub(crate) struct Reader {
     pub(crate) id: u64,
     /// The channels, sorted by name and without duplicates, with the start in each.
-    pub(crate) channels: Vec<(ChannelName, hub::Start)>,
+    pub(crate) channels: Vec<(ChannelName, hub::StartAt)>,
     target: Target,
     is_wanted: Arc<AtomicBool>,
 }
@@ -134,7 +134,7 @@ impl Reader {
     pub(super) fn new(
         id: u64,
         mailbox: Mailbox<LoopMessage>,
-        channels: Vec<(ChannelName, hub::Start)>,
+        channels: Vec<(ChannelName, hub::StartAt)>,
         target: Target,
     ) -> (Self, Subscription) {
         let is_wanted = Arc::new(AtomicBool::new(true));

@@ -11,12 +11,12 @@ use super::encoded::Encoded;
 use super::encoder::{Encoder, Format, PlacedMessage, Resolved};
 use super::older::Older;
 use super::presence::Members;
-use super::subscriber::{ChannelCursor, Start};
+use super::subscriber::{ChannelCursor, StartAt};
 use crate::config::rules::RuleId;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::UnixMillis;
-use crate::core::window::Log;
+use crate::core::window::MessageLog;
 use crate::engine::{Order, Window};
 
 /// The maximum number of chunks in one write.
@@ -34,7 +34,7 @@ pub(super) struct Channel {
     /// `None` until the engine has opened the channel.
     epoch: Option<Epoch>,
     /// The window: the newest messages, which the shard has in memory.
-    pub(super) log: Log<Arc<Message>>,
+    pub(super) log: MessageLog<Arc<Message>>,
     /// The number of the oldest message kept, in the window or before it.
     pub(super) kept_from: u64,
     /// State that few channels have at a time.
@@ -94,7 +94,7 @@ impl Channel {
             name,
             crowd_rule,
             epoch: None,
-            log: Log::starting_at(0),
+            log: MessageLog::starting_at(0),
             kept_from: 0,
             rare: None,
             subscribers: Vec::new(),
@@ -162,7 +162,7 @@ impl Channel {
         if let Some(rare) = &mut self.rare {
             rare.older = None;
         }
-        self.log = Log::starting_at(first);
+        self.log = MessageLog::starting_at(first);
         self.push_all(entries);
         self.flushed = self.log.next();
     }
@@ -192,12 +192,12 @@ impl Channel {
     /// Returns whether a start is beyond what this loop knows. The channel's shard may know it:
     /// other loops may be ahead of this one by the mail in transit. Nothing is known of a channel
     /// that is not open yet.
-    pub(super) fn is_behind(&self, start: Start, encoder: &dyn Encoder) -> bool {
+    pub(super) fn is_behind(&self, start: StartAt, encoder: &dyn Encoder) -> bool {
         match start {
             _ if fault!("unheard-position-is-gap") => false,
-            Start::Latest | Start::Oldest | Start::Last(_) => false,
-            Start::After(spot) => self.is_behind_spot(spot),
-            Start::Number(number) => match encoder.resolve(number, self.log.next()) {
+            StartAt::Latest | StartAt::Oldest | StartAt::Last(_) => false,
+            StartAt::After(spot) => self.is_behind_spot(spot),
+            StartAt::Number(number) => match encoder.resolve(number, self.log.next()) {
                 Resolved::NotYet => self.takes_orders(),
                 Resolved::Message(_) | Resolved::Nothing => false,
             },

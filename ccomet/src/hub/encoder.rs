@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::sink::{Reply, ReplyBody};
+use super::sink::{PollReply, ReplyBody};
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Missed, Spot};
 use crate::core::problem::Problem;
@@ -83,7 +83,7 @@ pub(crate) trait Encoder: Debug + Sync {
     /// Finds the message that a client means by a number of its protocol ([`Number`]), in a
     /// channel whose next message has the number `next`.
     ///
-    /// [`Number`]: super::Start::Number
+    /// [`Number`]: super::StartAt::Number
     fn resolve(&self, number: u64, next: u64) -> Resolved {
         if number <= next { Resolved::Message(number) } else { Resolved::NotYet }
     }
@@ -108,8 +108,8 @@ pub(crate) trait Encoder: Debug + Sync {
     fn reply(&self, target: Option<&str>, outcome: &PollOutcome<'_>) -> Option<ReplyBody>;
 
     /// Returns the answer to a subscriber that is refused before it has received anything.
-    fn refusal(&self, _format: Format, refusal: &RefusedSubscription<'_>) -> Reply {
-        Reply::Refused { problem: refusal.problem, target: None, body: None }
+    fn refusal(&self, _format: Format, refusal: &RefusedSubscription<'_>) -> PollReply {
+        PollReply::Refused { problem: refusal.problem, target: None, body: None }
     }
 }
 

@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::channel::Channel;
 use super::older::Waiter;
-use super::{Hub, Start};
+use super::{Hub, StartAt};
 use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::position::{Missed, Spot};
@@ -68,7 +68,7 @@ struct Follower {
 #[derive(Debug)]
 struct Cursor {
     channel: u32,
-    start: Start,
+    start: StartAt,
     next: u64,
     /// The number of the `CatchUp` order that must be answered before the start; 0 for none.
     syncs: u32,
@@ -111,7 +111,7 @@ impl Hub {
     /// Adds a follower of channels that are sorted by name, without duplicates.
     pub(crate) fn follow(
         &mut self,
-        channels: &[(ChannelName, Start)],
+        channels: &[(ChannelName, StartAt)],
         now: UnixMillis,
     ) -> Result<FollowerKey, Problem> {
         self.now = now;
@@ -290,7 +290,7 @@ impl Hub {
             let (next, missed) = resolve(channel, cursor.start);
             cursor.next = next;
             position.push(channel.spot(next));
-            if let (Some(missed), Start::After(from)) = (missed, cursor.start) {
+            if let (Some(missed), StartAt::After(from)) = (missed, cursor.start) {
                 gaps.push((index, missed, channel.spot(next)));
                 if !fault!("start-inside-covers-gap") {
                     position[index] = from;
@@ -310,7 +310,7 @@ impl Hub {
 impl Cursor {
     /// Returns whether its start is beyond what this loop knows of its channel.
     fn is_behind(&self, channel: &Channel) -> bool {
-        matches!(self.start, Start::After(spot) if channel.is_behind_spot(spot)) && !fault!("unheard-position-is-gap")
+        matches!(self.start, StartAt::After(spot) if channel.is_behind_spot(spot)) && !fault!("unheard-position-is-gap")
     }
 
     /// Advances to the next message or gap, and returns it.
@@ -332,15 +332,15 @@ impl Cursor {
 }
 
 /// Returns where a start is in a channel, and the messages after it that are lost.
-fn resolve(channel: &Channel, start: Start) -> (u64, Option<Missed>) {
+fn resolve(channel: &Channel, start: StartAt) -> (u64, Option<Missed>) {
     let (first, next) = (channel.kept_from, channel.log.next());
     match start {
-        Start::Oldest => (first, None),
-        Start::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
+        StartAt::Oldest => (first, None),
+        StartAt::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
             let missed = first.saturating_sub(spot.next);
             (spot.next.max(first), (missed > 0).then_some(Missed(Some(missed))))
         }
-        Start::After(_) => (first, Some(Missed(None))),
+        StartAt::After(_) => (first, Some(Missed(None))),
         // Followers use no other start than these and `Start::Latest`.
         _ => (next, None),
     }

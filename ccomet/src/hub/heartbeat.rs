@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::encoder::{Format, HeartbeatRule, PollOutcome, StreamEvent};
 use super::sink::ReplyBody;
 use super::subscriber::Flags;
-use super::{Hub, Reply, Sink, SubscriberKey};
+use super::{Hub, PollReply, Sink, SubscriberKey};
 use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
@@ -85,14 +85,14 @@ impl Hub {
         let channel = &self.channels[cursor.channel as usize].name;
         let outcome = PollOutcome::TimedOut { channel, count: subscriber.beats };
         let reply = match self.limits.encoders.get(format).reply(subscriber.target(), &outcome) {
-            Some(body) => Reply::Encoded(body),
+            Some(body) => PollReply::Encoded(body),
             None if subscriber.is(Flags::STARTED) => {
-                self.poll_reply(key.0, &[]).unwrap_or_else(|| Reply::Encoded(ReplyBody::default()))
+                self.poll_reply(key.0, &[]).unwrap_or_else(|| PollReply::Encoded(ReplyBody::default()))
             }
             // Its channel did not open in time, so there is no position to reply with.
             None => {
                 let target = subscriber.target().map(Box::from);
-                Reply::Refused { problem: Problem::ShuttingDown, target, body: None }
+                PollReply::Refused { problem: Problem::ShuttingDown, target, body: None }
             }
         };
         self.conclude(key.0, reply, sink);
@@ -150,7 +150,7 @@ impl Hub {
         let position = if is_started { self.spots(subscriber.cursors()) } else { Vec::new() };
         let outcome = PollOutcome::Closed { channel: name, next, position: &position };
         let body = self.limits.encoders.get(format).reply(subscriber.target(), &outcome).unwrap_or_default();
-        self.conclude(key, Reply::Encoded(body), sink);
+        self.conclude(key, PollReply::Encoded(body), sink);
     }
 
     /// Sends a stream its last event, if the protocol has one, and ends it.

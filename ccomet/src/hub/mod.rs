@@ -43,12 +43,12 @@ pub(crate) use encoder::{
 use followers::Followers;
 pub(crate) use followers::{FollowerEvent, FollowerKey};
 pub(crate) use limits::HubLimits;
-use older::Page;
+use older::OlderPage;
 use presence::ChangedMembers;
 use sessions::Sessions;
-pub(crate) use sink::{Reply, ReplyBody, Sink};
+pub(crate) use sink::{PollReply, ReplyBody, Sink};
 use subscriber::{ChannelCursor, Subscriber, SubscriberDetails};
-pub(crate) use subscriber::{Delivery, Start, Subscription};
+pub(crate) use subscriber::{Delivery, StartAt, SubscribeRequest};
 
 use crate::core::message::{ChannelName, Message};
 use crate::core::problem::Problem;
@@ -158,15 +158,15 @@ impl Hub {
     pub(crate) fn subscribe(
         &mut self,
         peer: ConnectionId,
-        subscription: Subscription,
+        subscription: SubscribeRequest,
         now: UnixMillis,
         sink: &mut impl Sink,
-    ) -> Result<SubscriberKey, Reply> {
+    ) -> Result<SubscriberKey, PollReply> {
         self.now = now;
         if self.subscribers() >= self.limits.subscribers_max {
             return Err(self.refuse(&subscription, Problem::SubscriberLimit));
         }
-        let Subscription { channels, delivery, answer_at_once, member, owner, label } = subscription;
+        let SubscribeRequest { channels, delivery, answer_at_once, member, owner, label } = subscription;
         let Delivery { format, target, name, beats } = delivery;
         // This precedes the opening of any channel, so that a refused subscription creates none.
         if let Some((channel, _)) = channels.iter().find(|(channel, _)| self.is_full(channel)) {
@@ -239,7 +239,7 @@ impl Hub {
             ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
             ChannelEvent::Page { epoch, from, end, kept_from, entries } => {
                 let Some(key) = self.key_in(channel, epoch) else { return };
-                self.take_older(key, Page { from, end, entries }, kept_from, sink);
+                self.take_older(key, OlderPage { from, end, entries }, kept_from, sink);
             }
             ChannelEvent::Restarted(window) => {
                 let Some(key) = self.names.get(channel).copied() else { return };

@@ -17,7 +17,7 @@ use crate::engine::{Order, Window};
 
 /// The messages `from .. end`. Messages that are missing have expired.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(super) struct OlderPage {
     pub(super) from: u64,
     pub(super) end: u64,
     pub(super) entries: Vec<(u64, Arc<Message>)>,
@@ -34,7 +34,7 @@ pub(super) enum Waiter {
 /// The messages before a channel's window, as far as they are needed.
 #[derive(Debug, Default)]
 pub(super) struct Older {
-    page: Page,
+    page: OlderPage,
     /// Set from the order for a page until its arrival.
     is_fetching: bool,
     /// The readers that wait, and the number that each needs next. Some may have left since.
@@ -93,7 +93,7 @@ impl Hub {
     }
 
     /// Takes a page, and resumes the readers that wait for it.
-    pub(super) fn take_older(&mut self, key: u32, page: Page, kept_from: u64, sink: &mut impl Sink) {
+    pub(super) fn take_older(&mut self, key: u32, page: OlderPage, kept_from: u64, sink: &mut impl Sink) {
         let channel = &mut self.channels[key as usize];
         channel.kept_from = channel.kept_from.max(kept_from);
         let older = channel.rare_mut().older.get_or_insert_default();

@@ -9,8 +9,8 @@ use super::channel::{BatchLimit, Channel};
 use super::deliver::{fall_off, gap, spots};
 use super::encoded::Encoded;
 use super::encoder::{Announcement, Format, Item, PollOutcome, RefusedSubscription};
-use super::subscriber::{ChannelCursor, Subscriber, Subscription};
-use super::{Hub, Reply, Sink};
+use super::subscriber::{ChannelCursor, SubscribeRequest, Subscriber};
+use super::{Hub, PollReply, Sink};
 use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
 
@@ -19,7 +19,7 @@ use crate::core::problem::Problem;
 #[derive(Debug)]
 pub(super) struct ReplyCache {
     limit: BatchLimit,
-    made: Vec<(ReplyKey, Reply)>,
+    made: Vec<(ReplyKey, PollReply)>,
 }
 
 /// The parts of a poll that determine a shared reply.
@@ -39,11 +39,11 @@ impl ReplyCache {
         Self { limit, made: Vec::new() }
     }
 
-    fn find(&self, key: ReplyKey) -> Option<Reply> {
+    fn find(&self, key: ReplyKey) -> Option<PollReply> {
         self.made.iter().find(|(held, _)| *held == key).map(|(_, reply)| reply.clone())
     }
 
-    fn keep(&mut self, key: ReplyKey, reply: &Reply) {
+    fn keep(&mut self, key: ReplyKey, reply: &PollReply) {
         if self.made.len() < Self::KEPT_MAX {
             self.made.push((key, reply.clone()));
         }
@@ -59,7 +59,7 @@ impl Hub {
     }
 
     /// Returns a poll's reply: `items`, and what is new.
-    pub(super) fn poll_reply(&mut self, key: u32, items: &[Item<'_>]) -> Option<Reply> {
+    pub(super) fn poll_reply(&mut self, key: u32, items: &[Item<'_>]) -> Option<PollReply> {
         let limit = self.batch_limit();
         let subscriber = &mut self.subscribers[key as usize];
         if let ([cursor], []) = (subscriber.cursors(), items) {
@@ -95,11 +95,11 @@ impl Hub {
         let position = spots(&self.channels, &details.cursors);
         let outcome = PollOutcome::Items { items: &items, announcements: &[], position: &position };
         let body = self.limits.encoders.get(format).reply(details.target.as_deref(), &outcome);
-        body.map(Reply::Encoded)
+        body.map(PollReply::Encoded)
     }
 
     /// Answers a poll and removes it.
-    pub(super) fn conclude(&mut self, key: u32, reply: Reply, sink: &mut impl Sink) {
+    pub(super) fn conclude(&mut self, key: u32, reply: PollReply, sink: &mut impl Sink) {
         let Some(subscriber) = self.subscribers.get(key as usize) else { return };
         let (peer, format) = (subscriber.peer, subscriber.format);
         self.leave(key);
@@ -111,15 +111,15 @@ impl Hub {
         let subscriber = &self.subscribers[key as usize];
         let encoder = self.limits.encoders.get(subscriber.format);
         let body = encoder.reply(subscriber.target(), &PollOutcome::Displaced).unwrap_or_default();
-        self.conclude(key, Reply::Encoded(body), sink);
+        self.conclude(key, PollReply::Encoded(body), sink);
     }
 
     /// Returns the answer to a subscription that is refused.
-    pub(crate) fn refuse(&self, subscription: &Subscription, problem: Problem) -> Reply {
-        let Subscription { channels, delivery, .. } = subscription;
+    pub(crate) fn refuse(&self, subscription: &SubscribeRequest, problem: Problem) -> PollReply {
+        let SubscribeRequest { channels, delivery, .. } = subscription;
         match channels.first() {
             Some((channel, _)) => self.refusal(delivery.format, channel, delivery.target.as_deref(), problem),
-            None => Reply::Refused { problem, target: None, body: None },
+            None => PollReply::Refused { problem, target: None, body: None },
         }
     }
 
@@ -130,7 +130,7 @@ impl Hub {
         channel: &ChannelName,
         target: Option<&str>,
         problem: Problem,
-    ) -> Reply {
+    ) -> PollReply {
         self.limits.encoders.get(format).refusal(format, &RefusedSubscription { problem, channel, target })
     }
 }
@@ -153,7 +153,7 @@ pub(super) fn reply_of_one(
     encoded: &mut Encoded,
     announcements: &[Announcement<'_>],
     replies: &mut ReplyCache,
-) -> Option<Reply> {
+) -> Option<PollReply> {
     let format = subscriber.format;
     let encoder = encoded.encoder(format);
     let details = subscriber.details.as_deref_mut()?;
@@ -174,7 +174,7 @@ pub(super) fn reply_of_one(
     cursor.next = batch.to;
     items.extend(batch.chunks.into_iter().map(Item::Message));
     let outcome = PollOutcome::Items { items: &items, announcements, position: &[channel.spot(batch.to)] };
-    let reply = encoder.reply(details.target.as_deref(), &outcome).map(Reply::Encoded)?;
+    let reply = encoder.reply(details.target.as_deref(), &outcome).map(PollReply::Encoded)?;
     if is_shared {
         replies.keep(key, &reply);
     }

@@ -25,12 +25,12 @@ pub(crate) trait Sink {
     /// Ends a stream and its connection.
     fn end(&mut self, peer: ConnectionId);
     /// Answers a poll, or a subscriber whose stream has not started.
-    fn answer(&mut self, peer: ConnectionId, format: Format, reply: Reply);
+    fn answer(&mut self, peer: ConnectionId, format: Format, reply: PollReply);
 }
 
 /// The answer to a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub(crate) enum PollReply {
     /// A reply in the encoding of the poll's protocol.
     Encoded(ReplyBody),
     /// A refusal. `body` is set if the protocol has its own text for the problem, and `target` if

@@ -6,8 +6,8 @@ use sealed::fault;
 
 use super::channel::Channel;
 use super::encoder::{Encoder, Gap, Item, PollOutcome, Resolved, StreamEvent};
-use super::subscriber::{Flags, Start};
-use super::{Hub, Reply, Sink};
+use super::subscriber::{Flags, StartAt};
+use super::{Hub, PollReply, Sink};
 use crate::core::position::{Missed, Spot};
 use crate::core::time::UnixMillis;
 
@@ -72,12 +72,12 @@ impl Hub {
         let (mut gaps, mut is_unknown) = (Vec::new(), false);
         for (index, cursor) in subscriber.cursors_mut().iter_mut().enumerate() {
             let channel = &self.channels[cursor.channel as usize];
-            let start = cursor.start.take().unwrap_or(Start::Latest);
+            let start = cursor.start.take().unwrap_or(StartAt::Latest);
             let (next, notice) = resolve(channel, start, encoder, self.now);
             cursor.next = next;
-            cursor.is_from_oldest = !format.is_stream() && matches!(start, Start::Oldest | Start::Last(_));
+            cursor.is_from_oldest = !format.is_stream() && matches!(start, StartAt::Oldest | StartAt::Last(_));
             match (start, notice) {
-                (Start::After(from), Some(Notice::Gap(missed))) => gaps.push(StartGap { index, from, missed }),
+                (StartAt::After(from), Some(Notice::Gap(missed))) => gaps.push(StartGap { index, from, missed }),
                 (_, Some(Notice::Unknown)) => is_unknown = true,
                 _ => {}
             }
@@ -146,7 +146,7 @@ impl Hub {
             let outcome = PollOutcome::UnknownStart { channel: name, next: log.next() };
             let encoder = self.limits.encoders.get(subscriber.format);
             if let Some(body) = encoder.reply(subscriber.target(), &outcome) {
-                return self.conclude(key, Reply::Encoded(body), sink);
+                return self.conclude(key, PollReply::Encoded(body), sink);
             }
         }
         let lost = gaps.iter().map(|StartGap { index, missed, .. }| {
@@ -168,20 +168,20 @@ impl Hub {
 }
 
 /// Returns where a subscription starts in a channel, and a notice about that.
-fn resolve(channel: &Channel, start: Start, encoder: &dyn Encoder, now: UnixMillis) -> (u64, Option<Notice>) {
+fn resolve(channel: &Channel, start: StartAt, encoder: &dyn Encoder, now: UnixMillis) -> (u64, Option<Notice>) {
     let (first, next) = (channel.kept_from, channel.log.next());
     match start {
-        Start::Latest => (next, None),
-        Start::Oldest => (first, None),
-        Start::Last(count) => (channel.last(count, now), None),
-        Start::Number(number) => match encoder.resolve(number, next) {
+        StartAt::Latest => (next, None),
+        StartAt::Oldest => (first, None),
+        StartAt::Last(count) => (channel.last(count, now), None),
+        StartAt::Number(number) => match encoder.resolve(number, next) {
             Resolved::Message(number) => (number.clamp(first, next), None),
             Resolved::NotYet | Resolved::Nothing => (next, Some(Notice::Unknown)),
         },
-        Start::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
+        StartAt::After(spot) if Some(spot.epoch) == channel.epoch() && spot.next <= next => {
             let missed = first.saturating_sub(spot.next);
             (spot.next.max(first), (missed > 0).then_some(Notice::Gap(Missed(Some(missed)))))
         }
-        Start::After(_) => (first, Some(Notice::Gap(Missed(None)))),
+        StartAt::After(_) => (first, Some(Notice::Gap(Missed(None)))),
     }
 }

@@ -14,10 +14,10 @@ use crate::engine::Claim;
 
 /// A client's request to subscribe.
 #[derive(Debug)]
-pub(crate) struct Subscription {
+pub(crate) struct SubscribeRequest {
     /// The channels, sorted by name and without duplicates, and the start in each. There are none
     /// for a connection to which labelled subscriptions are added later.
-    pub(crate) channels: Vec<(ChannelName, Start)>,
+    pub(crate) channels: Vec<(ChannelName, StartAt)>,
     pub(crate) delivery: Delivery,
     /// Set for a poll that does not wait: it is answered even if there is nothing for it.
     pub(crate) answer_at_once: bool,
@@ -30,9 +30,9 @@ pub(crate) struct Subscription {
     pub(crate) label: Option<Label>,
 }
 
-impl Subscription {
+impl SubscribeRequest {
     /// Creates a subscription without a member, an owner and a label.
-    pub(crate) fn new(channels: Vec<(ChannelName, Start)>, delivery: Delivery) -> Self {
+    pub(crate) fn new(channels: Vec<(ChannelName, StartAt)>, delivery: Delivery) -> Self {
         Self { channels, delivery, answer_at_once: false, member: None, owner: Owner::default(), label: None }
     }
 }
@@ -59,7 +59,7 @@ impl Delivery {
 
 /// The place where a subscription starts in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum StartAt {
     /// The next message published.
     Latest,
     /// The oldest message kept.
@@ -121,7 +121,7 @@ pub(super) struct ChannelCursor {
     /// The number of the next message that it needs.
     pub(super) next: u64,
     /// The requested start; `None` once the subscriber has started.
-    pub(super) start: Option<Start>,
+    pub(super) start: Option<StartAt>,
     /// The number of the `CatchUp` order that must be answered before the start; 0 for none.
     pub(super) syncs: u32,
     /// Set for a poll that asked for the oldest message kept: messages that are dropped before it

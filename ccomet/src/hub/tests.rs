@@ -46,7 +46,7 @@ impl Sink for Recorder {
         self.ended += 1;
     }
 
-    fn answer(&mut self, _: ConnectionId, _: Format, _: Reply) {
+    fn answer(&mut self, _: ConnectionId, _: Format, _: PollReply) {
         self.ended += 1;
     }
 }
@@ -67,8 +67,8 @@ impl Hub {
     }
 }
 
-fn stream_of(channel: &ChannelName) -> Subscription {
-    Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(STREAM))
+fn stream_of(channel: &ChannelName) -> SubscribeRequest {
+    SubscribeRequest::new(vec![(channel.clone(), StartAt::Latest)], Delivery::new(STREAM))
 }
 
 fn opened() -> ChannelEvent {
@@ -148,13 +148,13 @@ fn events_of_a_closed_channel_do_not_affect_its_successor() {
 fn readers_are_reported_when_the_channel_is_open() {
     let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
-    let subscription = |address: u8, start: Start| Subscription {
+    let subscription = |address: u8, start: StartAt| SubscribeRequest {
         owner: Owner::new(Some(address), None),
         channels: vec![(channel.clone(), start)],
         ..stream_of(&channel)
     };
-    hub.subscribe(ConnectionId::default(), subscription(1, Start::Latest), NOW, &mut sink).expect("room");
-    let mut other = subscription(2, Start::After(Spot { epoch: Epoch(1), next: 2 }));
+    hub.subscribe(ConnectionId::default(), subscription(1, StartAt::Latest), NOW, &mut sink).expect("room");
+    let mut other = subscription(2, StartAt::After(Spot { epoch: Epoch(1), next: 2 }));
     other.member = Some("bob".into());
     other.delivery.name = Some("bob".into());
     hub.subscribe(ConnectionId::default(), other, NOW, &mut sink).expect("room");
@@ -187,7 +187,7 @@ fn readers_are_reported_when_the_channel_is_open() {
 fn a_poll_has_no_position_before_its_channel_is_open() {
     let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
-    let subscription = Subscription::new(vec![(channel.clone(), Start::Latest)], Delivery::new(POLL));
+    let subscription = SubscribeRequest::new(vec![(channel.clone(), StartAt::Latest)], Delivery::new(POLL));
     let poll = hub.subscribe(ConnectionId::default(), subscription, NOW, &mut sink).expect("room");
     assert!(hub.has_no_position(poll));
     hub.event(&channel, opened(), NOW, &mut sink);
@@ -199,7 +199,7 @@ fn a_poll_whose_message_is_dropped_while_it_waits_for_a_page_gets_the_oldest_kep
     let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
     let channel = ChannelName::new("news").expect("a name");
     let message = || Arc::new(Draft { payload: Bytes::from_static(b"new"), ..Draft::default() }.taken_at(NOW));
-    let subscription = Subscription::new(vec![(channel.clone(), Start::Oldest)], Delivery::new(POLL));
+    let subscription = SubscribeRequest::new(vec![(channel.clone(), StartAt::Oldest)], Delivery::new(POLL));
     hub.subscribe(ConnectionId::default(), subscription, NOW, &mut sink).expect("room");
     let window = Window { epoch: Epoch(9), kept_from: 3, first: 5, entries: vec![message()] };
     hub.event(&channel, ChannelEvent::Opened(window), NOW, &mut sink);
@@ -224,7 +224,7 @@ fn subscriptions_take_turns_if_their_connection_has_no_room_for_all() {
     let own = ChannelName::new("own").expect("a name");
     let first = hub.subscribe(peer, stream_of(&own), NOW, &mut sink).expect("room");
     for label in [1, 2] {
-        let added = Subscription { label: Some(Label(label)), ..stream_of(&channel) };
+        let added = SubscribeRequest { label: Some(Label(label)), ..stream_of(&channel) };
         hub.subscribe(peer, added, NOW, &mut sink).expect("room");
     }
     hub.event(&own, opened(), NOW, &mut sink);
@@ -260,7 +260,7 @@ fn subscriptions_take_turns_if_their_connection_has_no_room_for_all() {
     // The connection outlasts a channel, and no subscription outlasts the connection.
     hub.event(&channel, ChannelEvent::Closed, NOW, &mut sink);
     assert_eq!((hub.added(peer), sink.ended, hub.subscribers()), (0, 0, 1));
-    let added = Subscription { label: Some(Label(1)), ..stream_of(&channel) };
+    let added = SubscribeRequest { label: Some(Label(1)), ..stream_of(&channel) };
     hub.subscribe(peer, added, NOW, &mut sink).expect("room");
     hub.unsubscribe(first, NOW);
     assert_eq!((hub.added(peer), hub.subscribers()), (0, 0));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use sealed_http::Response;
 
 use super::icomet::request as icomet;
-use super::native::publication::Publication;
+use super::native::publication::AddressedDraft;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::problem::Problem;
 use crate::engine::{Listing, Range};
-use crate::hub::Subscription;
+use crate::hub::SubscribeRequest;
 
 /// The listener to which a client has connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,15 +29,15 @@ pub(crate) enum Call {
     },
     /// Several messages, or one message in several channels.
     PublishAll {
-        publications: Vec<Publication>,
+        publications: Vec<AddressedDraft>,
     },
     Subscribe {
-        subscription: Subscription,
+        subscription: SubscribeRequest,
         wait_s: u64,
     },
     /// A subscription on a WebSocket.
     Socket {
-        subscription: Subscription,
+        subscription: SubscribeRequest,
         response: Response,
     },
     /// The sign-in of a client of version 1.0.
@@ -83,7 +83,7 @@ pub(crate) enum Call {
         channels: Vec<ChannelName>,
     },
     /// A call of the API of icomet.
-    Icomet(icomet::Call),
+    Icomet(icomet::IcometCall),
 }
 
 /// The form of the answer to a client that waits for a reply of the engine.
@@ -142,12 +142,12 @@ pub(crate) enum IcometReply {
         channel: ChannelName,
     },
     /// Messages, if the token is valid.
-    Subscribe(Box<Subscription>),
+    Subscribe(Box<SubscribeRequest>),
 }
 
 /// The answer to a request that is not a valid call.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum RefusedCall {
     /// A problem, within the client's callback if it has one. `allow` lists the methods that the
     /// path has.
     Problem { problem: Problem, callback: Option<Box<str>>, allow: &'static str },
@@ -155,13 +155,13 @@ pub(crate) enum Refused {
     Own { problem: Option<Problem>, response: Response },
 }
 
-impl Refused {
+impl RefusedCall {
     pub(crate) fn method(allow: &'static str) -> Self {
         Self::Problem { problem: Problem::MethodNotAllowed, callback: None, allow }
     }
 }
 
-impl From<Problem> for Refused {
+impl From<Problem> for RefusedCall {
     fn from(problem: Problem) -> Self {
         Self::Problem { problem, callback: None, allow: "" }
     }

@@ -13,7 +13,7 @@ pub(crate) mod toy;
 pub(crate) mod v1;
 
 use bytes::Bytes;
-use call::{Call, Refused};
+use call::{Call, RefusedCall};
 use route::{Ahead, Incoming};
 use sealed_http::Response;
 use sealed_http::site::Field;
@@ -23,7 +23,7 @@ use crate::hub::{Delivery, Encoder, Encoders, Format, ReplyBody};
 
 /// All protocols, each in the row to which its formats refer.
 pub(crate) const PROTOCOLS: [&dyn Protocol; 3] =
-    in_rows([(native::ROW, &native::Native), (icomet::ROW, &icomet::Icomet), (v1::ROW, &v1::V1)]);
+    in_rows([(native::ROW, &native::Native), (icomet::ROW, &icomet::IcometApi), (v1::ROW, &v1::V1)]);
 
 /// The same protocols as encoders, for the hub.
 pub(crate) const ENCODERS: Encoders = Encoders(&encoders_of(PROTOCOLS));
@@ -56,11 +56,11 @@ pub(crate) trait Protocol: Encoder {
     fn is_spoken(&self, apis: &[Api]) -> bool;
 
     /// Reads a request, if its path is one of this protocol's at that listener.
-    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>>;
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, RefusedCall>>;
 
     /// Reads the head of a request with a body, if its purpose must be known before the body
     /// arrives.
-    fn read_ahead(&self, _incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+    fn read_ahead(&self, _incoming: &Incoming<'_>) -> Option<Result<Ahead, RefusedCall>> {
         None
     }
 

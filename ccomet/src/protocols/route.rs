@@ -4,7 +4,7 @@
 use sealed::fault;
 use sealed_http::{Method, Request, RequestHead};
 
-use super::call::{Call, Door, Refused};
+use super::call::{Call, Door, RefusedCall};
 use super::{PROTOCOLS, Protocol};
 use crate::config::{Api, Config, Limits, Times};
 use crate::core::problem::Problem;
@@ -45,12 +45,12 @@ pub(crate) enum Ahead {
 }
 
 /// Reads a request.
-pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, Refused> {
+pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, RefusedCall> {
     read_by(&PROTOCOLS, &Incoming { door, head: &request.head, body: request.body, config })
 }
 
 /// Reads the head of a request with a body. A fault that the head reveals is refused.
-pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<Ahead, Refused> {
+pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) -> Result<Ahead, RefusedCall> {
     let incoming = Incoming { door, head, body: &[], config };
     refuse_packed(&incoming)?;
     if let Some(ahead) = spoken(&PROTOCOLS, door, config).find_map(|protocol| protocol.read_ahead(&incoming)) {
@@ -64,7 +64,7 @@ pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) ->
 }
 
 /// Reads a request in one of these protocols.
-pub(super) fn read_by(protocols: &[&dyn Protocol], incoming: &Incoming<'_>) -> Result<Call, Refused> {
+pub(super) fn read_by(protocols: &[&dyn Protocol], incoming: &Incoming<'_>) -> Result<Call, RefusedCall> {
     refuse_packed(incoming)?;
     let mut spoken = spoken(protocols, incoming.door, incoming.config);
     if let Some(call) = spoken.find_map(|protocol| protocol.read(incoming)) {
@@ -100,7 +100,7 @@ fn spoken<'a>(
 }
 
 /// Refuses a compressed body: readers would receive it without its encoding.
-fn refuse_packed(Incoming { head, .. }: &Incoming<'_>) -> Result<(), Refused> {
+fn refuse_packed(Incoming { head, .. }: &Incoming<'_>) -> Result<(), RefusedCall> {
     let is_packed = |(name, value): (&str, &[u8])| {
         name.eq_ignore_ascii_case("content-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"identity")
     };

@@ -18,9 +18,9 @@ const SWEPT: usize = 1_000;
 /// A digest of a whole question. An answer takes the same memory for a long question as for a short
 /// one, and no cookie is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key([u8; 32]);
+pub(crate) struct QuestionDigest([u8; 32]);
 
-impl Key {
+impl QuestionDigest {
     pub(crate) fn of(question: &[u8]) -> Self {
         let mut key = [0; 32];
         key.copy_from_slice(digest::digest(&digest::SHA256, question).as_ref());
@@ -32,9 +32,9 @@ impl Key {
 #[derive(Debug)]
 pub(crate) struct Answers {
     max: usize,
-    held: HashMap<Key, Held>,
+    held: HashMap<QuestionDigest, Held>,
     /// Keys in the order of their last use.
-    order: BTreeMap<u64, Key>,
+    order: BTreeMap<u64, QuestionDigest>,
     uses: u64,
 }
 
@@ -51,7 +51,7 @@ impl Answers {
     }
 
     /// Returns whether the question is allowed, if there is a valid answer.
-    pub(crate) fn find(&mut self, key: &Key, now: LoopTime) -> Option<bool> {
+    pub(crate) fn find(&mut self, key: &QuestionDigest, now: LoopTime) -> Option<bool> {
         let held = self.held.get_mut(key).filter(|held| held.until > now)?;
         self.uses += 1;
         self.order.remove(&held.used);
@@ -61,7 +61,7 @@ impl Answers {
     }
 
     /// Keeps an answer for `kept_s` seconds.
-    pub(crate) fn keep(&mut self, key: Key, verdict: Verdict, kept_s: u64, now: LoopTime) {
+    pub(crate) fn keep(&mut self, key: QuestionDigest, verdict: Verdict, kept_s: u64, now: LoopTime) {
         let is_answer = matches!(verdict, Verdict::Allowed | Verdict::Refused);
         if kept_s == 0 || !is_answer || self.max == 0 {
             return;
@@ -78,7 +78,7 @@ impl Answers {
         self.held.insert(key, Held { is_allowed: verdict == Verdict::Allowed, until, used: self.uses });
     }
 
-    fn forget(&mut self, key: &Key) {
+    fn forget(&mut self, key: &QuestionDigest) {
         if let Some(held) = self.held.remove(key) {
             self.order.remove(&held.used);
         }
@@ -86,8 +86,8 @@ impl Answers {
 
     /// Forgets expired answers, among those that were used least recently.
     pub(crate) fn sweep(&mut self, now: LoopTime) {
-        let is_over = |key: &&Key| self.held.get(*key).is_none_or(|held| held.until <= now);
-        let over: Vec<Key> = self.order.values().take(SWEPT).filter(is_over).copied().collect();
+        let is_over = |key: &&QuestionDigest| self.held.get(*key).is_none_or(|held| held.until <= now);
+        let over: Vec<QuestionDigest> = self.order.values().take(SWEPT).filter(is_over).copied().collect();
         for key in over {
             self.forget(&key);
         }
@@ -109,8 +109,8 @@ mod tests {
         Answers::new(max * ANSWER_BYTES)
     }
 
-    fn key(member: &str) -> Key {
-        Key::of(member.as_bytes())
+    fn key(member: &str) -> QuestionDigest {
+        QuestionDigest::of(member.as_bytes())
     }
 
     #[test]

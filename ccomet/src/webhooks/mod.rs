@@ -12,8 +12,8 @@ mod turns;
 
 use sealed::fault;
 
-pub(crate) use cache::{Answers, Key};
-pub(crate) use question::{Action, Answer, Question, Verdict};
+pub(crate) use cache::{Answers, QuestionDigest};
+pub(crate) use question::{BackEndAnswer, Question, QuestionKind, Verdict};
 pub(crate) use queue::{Movements, Report};
 pub(crate) use turns::{Full, Turns};
 

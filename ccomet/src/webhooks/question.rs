@@ -19,7 +19,7 @@ const KEPT_MAX_S: u64 = 3_600;
 
 /// An action of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Action {
+pub(crate) enum QuestionKind {
     Subscribe,
     Publish,
 }
@@ -27,7 +27,7 @@ pub(crate) enum Action {
 /// The question whether a client may do something.
 #[derive(Debug)]
 pub(crate) struct Question<'a> {
-    pub(crate) action: Action,
+    pub(crate) action: QuestionKind,
     pub(crate) member: Option<&'a str>,
     pub(crate) channels: Vec<&'a ChannelName>,
     /// The messages to publish, each with its channel.
@@ -40,21 +40,21 @@ pub(crate) struct Question<'a> {
 
 impl Question<'_> {
     /// Creates a question about an action, without its details.
-    pub(crate) fn about(action: Action) -> Self {
+    pub(crate) fn about(action: QuestionKind) -> Self {
         Self { action, member: None, channels: Vec::new(), drafts: Vec::new(), origin: None, headers: Vec::new() }
     }
 
     /// Writes the question as JSON. Returns `None` if that takes more than `bytes_max` bytes.
     pub(crate) fn to_json(&self, bytes_max: usize) -> Option<Bytes> {
         let mut out = Vec::with_capacity(256);
-        let kind = if self.action == Action::Publish { "publish" } else { "subscribe" };
+        let kind = if self.action == QuestionKind::Publish { "publish" } else { "subscribe" };
         out.extend_from_slice(br#"{"type":"#);
         json::write_string(kind, &mut out);
         out.extend_from_slice(br#","id":"#);
         json::write(&self.member, &mut out);
         out.extend_from_slice(br#","origin":"#);
         json::write(&self.origin, &mut out);
-        if self.action == Action::Subscribe {
+        if self.action == QuestionKind::Subscribe {
             out.extend_from_slice(br#","channels":"#);
             write_names(self.channels.iter().copied(), &mut out);
         } else {
@@ -128,7 +128,7 @@ pub(crate) enum Verdict {
 
 /// A verdict, and the number of seconds for which it is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct BackEndAnswer {
     pub(crate) verdict: Verdict,
     pub(crate) kept_s: u64,
 }
@@ -138,7 +138,7 @@ struct Body {
     allow: bool,
 }
 
-impl Answer {
+impl BackEndAnswer {
     /// Interprets the result of a request. Returns `None` if more is to come.
     pub(crate) fn of(fetched: &Fetched<'_>) -> Option<Self> {
         let verdict = match fetched {
@@ -227,7 +227,7 @@ mod tests {
     fn answer(status: u16, fields: &str, body: &str) -> (Verdict, u64) {
         let text = format!("HTTP/1.1 {status} X\r\n{fields}\r\n");
         let head = ResponseHead::parse(text.as_bytes(), Asked::Other, &Limits::default()).expect("a head");
-        let Answer { verdict, kept_s } = Answer::read(&head, body.as_bytes());
+        let BackEndAnswer { verdict, kept_s } = BackEndAnswer::read(&head, body.as_bytes());
         (verdict, kept_s)
     }
 
@@ -248,7 +248,7 @@ mod tests {
         for status in [500, 502, 503, 599] {
             assert_eq!(answer(status, age, ""), (Verdict::Down, 0), "{status}");
         }
-        let failed = |error| Answer::of(&Fetched::Failed(error)).map(|answer| answer.verdict);
+        let failed = |error| BackEndAnswer::of(&Fetched::Failed(error)).map(|answer| answer.verdict);
         assert_eq!(failed(FetchError::TimedOut), Some(Verdict::Down));
         assert_eq!(failed(FetchError::NotConnected(io::ErrorKind::ConnectionRefused)), Some(Verdict::Down));
         assert_eq!(failed(FetchError::NotConnected(io::ErrorKind::Other)), Some(Verdict::Unclear));
@@ -273,7 +273,7 @@ mod tests {
         let text = Draft { payload: "hi".into(), event: Some("T".into()), ..Draft::default() };
         let binary = Draft { payload: Bytes::from_static(b"\xff\x00"), ..Draft::default() };
         let drafts = vec![(&channel, &text), (&other, &text), (&channel, &binary)];
-        let question = Question { member: Some("ann"), drafts, ..Question::about(Action::Publish) };
+        let question = Question { member: Some("ann"), drafts, ..Question::about(QuestionKind::Publish) };
         let json: serde_json::Value =
             serde_json::from_slice(&question.to_json(usize::MAX).expect("room")).expect("JSON");
         assert_eq!((&json["type"], &json["id"]), (&"publish".into(), &"ann".into()));
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(json["messages"][0]["channels"], serde_json::json!(["a\"b", "c"]), "each message once");
         assert_eq!(json["messages"].as_array().map(Vec::len), Some(2));
         let origin = Some("https://a.example");
-        let question = Question { channels: vec![&channel], origin, ..Question::about(Action::Subscribe) };
+        let question = Question { channels: vec![&channel], origin, ..Question::about(QuestionKind::Subscribe) };
         let json: serde_json::Value =
             serde_json::from_slice(&question.to_json(usize::MAX).expect("room")).expect("JSON");
         assert_eq!(json, serde_json::json!({"type": "subscribe", "id": null, "origin": origin, "channels": ["a\"b"]}));

@@ -13,13 +13,13 @@ const CLIENT_PART: usize = 4;
 
 /// Bounds on open questions: those that wait, and those that were sent and are not answered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct QuestionBounds {
     questions: usize,
     bytes: usize,
     sent: usize,
 }
 
-impl Bounds {
+impl QuestionBounds {
     const NONE: Self = Self { questions: usize::MAX, bytes: usize::MAX, sent: usize::MAX };
 }
 
@@ -43,8 +43,8 @@ struct Share {
 /// The open questions of all clients.
 #[derive(Debug)]
 pub(crate) struct Turns<C> {
-    all: Bounds,
-    each: Bounds,
+    all: QuestionBounds,
+    each: QuestionBounds,
     shares: HashMap<C, Share>,
     /// Clients with a waiting question that may be sent, the next one first.
     ready: VecDeque<C>,
@@ -56,8 +56,8 @@ pub(crate) struct Turns<C> {
 impl<C: Copy + Eq + Hash> Turns<C> {
     pub(crate) fn new(hooks: &Hooks) -> Self {
         let bytes = hooks.questions_bytes_max;
-        let all = Bounds { questions: hooks.questions_max, bytes, sent: hooks.connections_max };
-        let each = Bounds {
+        let all = QuestionBounds { questions: hooks.questions_max, bytes, sent: hooks.connections_max };
+        let each = QuestionBounds {
             questions: if fault!("client-asks-without-bound") { usize::MAX } else { hooks.questions_per_address_max },
             // The longest possible question always fits.
             bytes: (bytes / CLIENT_PART).max(hooks.question_bytes_max),
@@ -66,8 +66,8 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         Self { all, each, shares: HashMap::new(), ready: VecDeque::new(), count: 0, bytes: 0, sent: 0 }
     }
 
-    fn bounds(&self, is_limited: bool) -> Bounds {
-        if is_limited { self.each } else { Bounds::NONE }
+    fn bounds(&self, is_limited: bool) -> QuestionBounds {
+        if is_limited { self.each } else { QuestionBounds::NONE }
     }
 
     /// Adds a question of a client, which waits for its turn.

@@ -11,7 +11,7 @@ use crate::codec::response_head::Asked;
 
 /// A request whose outcome has not been reported.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(super) struct FetchExchange {
     pub(super) upstream: usize,
     pub(super) connection: Option<ConnectionId>,
     pub(super) request: Bytes,
@@ -36,7 +36,7 @@ pub(super) enum Retry {
     Begun,
 }
 
-impl Exchange {
+impl FetchExchange {
     pub(super) fn new(upstream: usize, host: &str, fetch: &Fetch) -> Self {
         let mut limits = fetch.limits;
         if fetch.answer_is_streamed {

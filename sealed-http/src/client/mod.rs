@@ -16,7 +16,7 @@ use std::io;
 
 use sealed::{CloseReason, ConnectionId, Context, Input, fault};
 
-use self::exchange::{Exchange, Retry};
+use self::exchange::{FetchExchange, Retry};
 use crate::codec::response::{encode_chunk, encode_last_chunk};
 use crate::codec::response_decoder::{ResponseDecoder, ResponseEvent};
 use crate::codec::response_head::ResponseHead;
@@ -33,7 +33,7 @@ const UNSENT_MAX: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     pools: Vec<Pool>,
-    fetches: HashMap<FetchId, Exchange>,
+    fetches: HashMap<FetchId, FetchExchange>,
     lines: HashMap<ConnectionId, Line>,
     /// Requests for unknown upstreams, which have no exchange, until their failure is reported.
     refused: HashSet<FetchId>,
@@ -95,7 +95,7 @@ impl<H: Handler> Http<'_, H> {
             self.fail_later(id, FetchError::Unknown);
             return id;
         };
-        let mut exchange = Exchange::new(upstream.0, &pool.upstream.host, fetch);
+        let mut exchange = FetchExchange::new(upstream.0, &pool.upstream.host, fetch);
         let is_busy = pool.connections >= pool.upstream.connections_max
             && pool.idle.is_empty()
             && pool.waiting.len() >= pool.upstream.waiting_max;
@@ -234,7 +234,7 @@ impl<H: Handler> Http<'_, H> {
     }
 
     /// Removes a request, and closes the connection that carries it.
-    fn give_up(&mut self, id: FetchId) -> Option<Exchange> {
+    fn give_up(&mut self, id: FetchId) -> Option<FetchExchange> {
         let client = &mut self.shared.client;
         let exchange = client.fetches.remove(&id)?;
         if let Some(limit) = exchange.limit {
@@ -263,7 +263,7 @@ impl<H: Handler> Http<'_, H> {
 
     /// Completes a response: its connection is kept for the next request, or closed. Returns the
     /// request, and the head of a response that was collected.
-    fn complete(&mut self, connection: ConnectionId, is_clean: bool) -> Option<(FetchId, Exchange, Vec<u8>)> {
+    fn complete(&mut self, connection: ConnectionId, is_clean: bool) -> Option<(FetchId, FetchExchange, Vec<u8>)> {
         let client = &mut self.shared.client;
         let line = client.lines.get_mut(&connection)?;
         let id = line.fetch.take()?;

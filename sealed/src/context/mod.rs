@@ -28,10 +28,10 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::dial::Dials;
 use crate::event_loop::Tenant;
+use crate::hand_over::HandOver;
 use crate::id::{ConnectionId, ListenerId};
 use crate::mailbox::{Inlet, Mailbox};
 use crate::net::{Clock, Listener, Network, Registry, Stream};
-use crate::pool::HandOver;
 use crate::rate::Groups;
 use crate::service::Service;
 use crate::slot::{Flags, NO_LISTENER, Slot};
@@ -40,7 +40,7 @@ use crate::source::Sources;
 use crate::stats::{Counters, Stats, Watch};
 use crate::stopper::Stopper;
 use crate::tls;
-use crate::token::Source;
+use crate::token::Registered;
 
 /// Everything that a loop owns for a service: connections, datagram sockets, timers, listeners, the
 /// clock and the end of a mailbox.
@@ -326,7 +326,7 @@ impl<S: Service> Context<S> {
     /// Allocates the slot of a connected socket and registers the socket. The loop reads from it in
     /// this tick.
     pub(crate) fn insert_connected(&mut self, mut stream: Stream, state: S::Connection) -> io::Result<ConnectionId> {
-        self.registry.add_stream(&mut stream, Source::Connection(self.connections.next_index()))?;
+        self.registry.add_stream(&mut stream, Registered::Connection(self.connections.next_index()))?;
         let id = self.insert(stream, Flags::READABLE | Flags::WRITABLE, state);
         self.connections.will_read(id.slot);
         Ok(id)

@@ -12,7 +12,7 @@ use crate::net::{Listener, Stream};
 use crate::service::Service;
 use crate::slot::{Flags, NO_LISTENER};
 use crate::socket::{Bound, Connect, Listen, ListeningSocket, Socket};
-use crate::token::Source;
+use crate::token::Registered;
 use crate::workers::WorkError;
 
 /// Listening, connecting, and sockets that were created elsewhere.
@@ -187,7 +187,7 @@ impl<S: Service> Context<S> {
             let options = dial.connect.socket.as_ref().unwrap_or(&self.config.socket);
             let (id, stagger, has_more) = (dial.id, dial.connect.stagger, dial.has_more());
             let started = self.network.connect(&address, options);
-            let attempt = Source::Attempt(self.dials.next_attempt());
+            let attempt = Registered::Attempt(self.dials.next_attempt());
             let started = started.and_then(|mut stream| {
                 self.registry.add_stream(&mut stream, attempt)?;
                 Ok(stream)

@@ -5,10 +5,10 @@ use std::{io, mem};
 use super::Hosted;
 use crate::error::CloseReason;
 use crate::id::ConnectionId;
-use crate::resolver::Outcome;
+use crate::resolver::LookupOutcome;
 use crate::service::Service;
 use crate::slot::Flags;
-use crate::token::Source;
+use crate::token::Registered;
 
 impl<S: Service> Hosted<S> {
     /// Handles the attempts for which an event was reported.
@@ -35,7 +35,7 @@ impl<S: Service> Hosted<S> {
     }
 
     /// Continues with a connection whose name has been resolved.
-    pub(super) fn resolved(&mut self, id: ConnectionId, outcome: Outcome) {
+    pub(super) fn resolved(&mut self, id: ConnectionId, outcome: LookupOutcome) {
         let is_asked = |asked| asked == id || fault!("late-lookup-reaches-successor");
         let Some(dial) = self.cx.dials.find(id.slot).filter(|dial| is_asked(dial.id)) else { return };
         match outcome {
@@ -72,7 +72,7 @@ impl<S: Service> Hosted<S> {
             self.cx.timers.cancel(timer);
         }
         let id = dial.id;
-        if let Err(error) = self.cx.registry.move_stream(&mut stream, Source::Connection(id.slot as usize)) {
+        if let Err(error) = self.cx.registry.move_stream(&mut stream, Registered::Connection(id.slot as usize)) {
             return self.cx.connections.end_now(id.slot, CloseReason::NotConnected(error.kind()));
         }
         let slot = &mut self.cx.connections[id.slot];

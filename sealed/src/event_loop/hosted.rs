@@ -16,7 +16,7 @@ use crate::net::Readiness;
 use crate::service::{Panic, Service};
 use crate::slot::Flags;
 use crate::stats::Step;
-use crate::token::Source;
+use crate::token::Registered;
 
 /// Capacity up to which an empty list is kept for reuse.
 const SPARE_MAX: usize = 1024;
@@ -52,7 +52,7 @@ pub(crate) trait Tenant: Any {
     fn begin_tick(&mut self, now: Duration);
     fn end_tick(&mut self);
     /// Records an event of one of the service's sources.
-    fn note(&mut self, source: Source, ready: &Readiness);
+    fn note(&mut self, source: Registered, ready: &Readiness);
     /// Calls [`Service::started`], once.
     fn start(&mut self);
     /// Closes the listeners. The connections have the time `limit` to end.
@@ -109,18 +109,20 @@ impl<S: Service> Tenant for Hosted<S> {
         self.cx.counters.end_tick();
     }
 
-    fn note(&mut self, source: Source, ready: &Readiness) {
+    fn note(&mut self, source: Registered, ready: &Readiness) {
         match source {
-            Source::Listener(index) => {
+            Registered::Listener(index) => {
                 if let Some(held) = self.cx.listeners.get_mut(index) {
                     held.ready = true;
                 }
             }
-            Source::Attempt(attempt) if ready.writable || ready.failed || ready.ended => self.answered.push(attempt),
-            Source::Connection(slot) => self.note_connection(slot as u32, ready),
-            Source::Datagram(slot) => self.note_datagram(slot as u32, ready),
-            Source::Foreign(slot) => self.cx.sources.note(slot, ready),
-            Source::Attempt(_) | Source::Waker | Source::Signals => {}
+            Registered::Attempt(attempt) if ready.writable || ready.failed || ready.ended => {
+                self.answered.push(attempt);
+            }
+            Registered::Connection(slot) => self.note_connection(slot as u32, ready),
+            Registered::Datagram(slot) => self.note_datagram(slot as u32, ready),
+            Registered::Foreign(slot) => self.cx.sources.note(slot, ready),
+            Registered::Attempt(_) | Registered::Waker | Registered::Signals => {}
         }
     }
 

@@ -21,7 +21,7 @@ use crate::address::Address;
 #[cfg(feature = "sim")]
 use crate::sim;
 use crate::socket::{ListeningSocket, Socket, SocketOptions};
-use crate::token::Source;
+use crate::token::Registered;
 
 /// The readiness of one source, as of one wait.
 #[derive(Debug, Clone, Copy)]
@@ -211,7 +211,7 @@ impl Poller {
     }
 
     pub(crate) fn waker(&self) -> io::Result<Waker> {
-        let token = Source::Waker.token(0);
+        let token = Registered::Waker.token(0);
         match self {
             Self::System(poller) => poller.waker(token).map(Waker::System),
             #[cfg(feature = "sim")]
@@ -232,7 +232,7 @@ impl Poller {
     #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))] // a simulated poller has none
     pub(crate) fn signals(&self) -> io::Result<(&mio::Registry, usize)> {
         match self {
-            Self::System(poller) => Ok((poller.sources(), Source::Signals.token(0))),
+            Self::System(poller) => Ok((poller.sources(), Registered::Signals.token(0))),
             #[cfg(feature = "sim")]
             Self::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }

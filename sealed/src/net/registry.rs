@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{DatagramSocket, Listener, Stream, system};
 #[cfg(feature = "sim")]
 use crate::sim;
-use crate::token::{SERVICES_MAX, Source};
+use crate::token::{Registered, SERVICES_MAX};
 
 /// Registers the sources of one service in the readiness queue of its loop.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Registry {
     }
 
     pub(crate) fn add_listener(&self, listener: &mut Listener, index: usize) -> io::Result<()> {
-        let token = Source::Listener(index).token(self.service);
+        let token = Registered::Listener(index).token(self.service);
         match (&self.queue, listener) {
             (Queue::System(registry), Listener::System(listener)) => registry.add_listener(listener, token),
             #[cfg(feature = "sim")]
@@ -80,7 +80,7 @@ impl Registry {
         }
     }
 
-    pub(crate) fn add_stream(&self, stream: &mut Stream, source: Source) -> io::Result<()> {
+    pub(crate) fn add_stream(&self, stream: &mut Stream, source: Registered) -> io::Result<()> {
         let token = source.token(self.service);
         match (&self.queue, stream) {
             (Queue::System(registry), Stream::System(stream)) => registry.add_stream(stream, token),
@@ -94,7 +94,7 @@ impl Registry {
     }
 
     pub(crate) fn add_datagram(&self, socket: &mut DatagramSocket, slot: usize) -> io::Result<()> {
-        let token = Source::Datagram(slot).token(self.service);
+        let token = Registered::Datagram(slot).token(self.service);
         match (&self.queue, socket) {
             (Queue::System(registry), DatagramSocket::System(socket)) => registry.add_datagram(socket, token),
             #[cfg(feature = "sim")]
@@ -108,7 +108,7 @@ impl Registry {
     }
 
     /// Changes the source that a registered stream belongs to; its readiness is reported again.
-    pub(crate) fn move_stream(&self, stream: &mut Stream, source: Source) -> io::Result<()> {
+    pub(crate) fn move_stream(&self, stream: &mut Stream, source: Registered) -> io::Result<()> {
         let token = source.token(self.service);
         match (&self.queue, stream) {
             (Queue::System(registry), Stream::System(stream)) => registry.move_stream(stream, token),

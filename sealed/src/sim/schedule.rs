@@ -49,7 +49,7 @@ impl<S: Service> Turns for EventLoop<S> {
     }
 }
 
-pub(super) struct Node {
+pub(super) struct ScheduledLoop {
     /// `None` while the loop runs, and after it has ended.
     event_loop: Option<Box<dyn Turns>>,
     poller: u32,
@@ -61,7 +61,7 @@ pub(super) struct Node {
 
 pub(super) struct Schedule {
     pub(super) handle: Handle,
-    nodes: RefCell<Vec<Node>>,
+    nodes: RefCell<Vec<ScheduledLoop>>,
     depth: Cell<u32>,
     busiest: Cell<u64>,
     failure: RefCell<Option<crate::error::Error>>,
@@ -150,7 +150,7 @@ impl Schedule {
         let now = self.handle.now();
         let mut nodes = self.nodes.borrow_mut();
         let event_loop = Some(event_loop);
-        nodes.push(Node { event_loop, poller, next_time: Some(now), busy_until: now, turns: 0 });
+        nodes.push(ScheduledLoop { event_loop, poller, next_time: Some(now), busy_until: now, turns: 0 });
         nodes.len() - 1
     }
 
@@ -265,7 +265,7 @@ impl Schedule {
     /// Returns the loops whose threads could run now.
     fn runnable(&self) -> Vec<usize> {
         let net = self.handle.lock();
-        let can = |node: &Node| {
+        let can = |node: &ScheduledLoop| {
             node.event_loop.is_some()
                 && node.busy_until <= net.now
                 && (net.is_ready(node.poller) || node.next_time.is_some_and(|time| time <= net.now))
@@ -278,7 +278,7 @@ impl Schedule {
     /// becomes free.
     fn next_time(&self, now: Duration, event: Option<Duration>) -> Option<Duration> {
         let nodes = self.nodes.borrow();
-        let of_node = |node: &Node| {
+        let of_node = |node: &ScheduledLoop| {
             node.event_loop.as_ref()?;
             if node.busy_until > now { Some(node.busy_until) } else { node.next_time }
         };

@@ -234,7 +234,7 @@ impl<S: Service> Context<S> {
         let registry = self.registry.system().map_err(Error::Source)?;
         let table = self.sources.table();
         let id = table.insert();
-        let token = token::Source::Foreign(id.slot as usize).token(self.registry.service());
+        let token = token::Registered::Foreign(id.slot as usize).token(self.registry.service());
         if let Err(error) = registry.add_descriptor(object.as_fd(), token, interest) {
             table.remove(id);
             return Err(Error::Source(error));

@@ -25,7 +25,7 @@ use crate::protocols::call::Door;
 
 pub(crate) use networks::NetworkRules;
 pub(crate) use throttle::Charge;
-use throttle::{Crowd, Key, Throttle};
+use throttle::{ClientKey, Crowd, Throttle};
 
 pub(crate) use forwarded::Named;
 
@@ -65,10 +65,10 @@ enum Visitor {
     Announcing(IpAddr),
     /// A proxy that may name the client of each request, and the client of the current request, if
     /// it is counted.
-    Proxy { ip: IpAddr, held: Option<Key> },
+    Proxy { ip: IpAddr, held: Option<ClientKey> },
     /// A client that is limited. Its connection is counted if there was room for its address; a
     /// connection beyond the limit gets one answer.
-    Counted { key: Key, crowd: Option<Crowd> },
+    Counted { key: ClientKey, crowd: Option<Crowd> },
 }
 
 /// The treatment of a new connection.
@@ -88,13 +88,13 @@ pub(crate) enum Entrance {
 
 /// The client of a request, if it is limited. The value may be kept after the client has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Asking(Option<Key>);
+pub(crate) struct Asking(Option<ClientKey>);
 
 impl Asking {
     /// Returns the client, with a token of that subject, as the owner of the channels that it
     /// creates.
     pub(crate) fn owner(self, subject: Option<&str>) -> Owner {
-        Owner::new(if fault!("owners-counted-together") { self.0.map(|_| Key::NOBODY) } else { self.0 }, subject)
+        Owner::new(if fault!("owners-counted-together") { self.0.map(|_| ClientKey::NOBODY) } else { self.0 }, subject)
     }
 
     /// Returns whether the limits by address apply to it.
@@ -162,7 +162,7 @@ impl ClientTracker {
         if ip.is_loopback() {
             return Entrance::Open;
         }
-        let key = if fault!("direct-clients-counted-together") { Key::NOBODY } else { Key::of(ip) };
+        let key = if fault!("direct-clients-counted-together") { ClientKey::NOBODY } else { ClientKey::of(ip) };
         let crowd = self.throttle.hold(key, now);
         self.visitors.insert(id, Visitor::Counted { key, crowd });
         if crowd == Some(Crowd::Flood) { Entrance::Shut } else { Entrance::Open }
@@ -207,11 +207,11 @@ impl ClientTracker {
         };
         let (is_admitted, key) = match named.unwrap_or(Named::Itself) {
             Named::Itself => (self.front.admit(proxy), None),
-            Named::Client(client) => (self.front.admit(client), Some(Key::of(client))),
+            Named::Client(client) => (self.front.admit(client), Some(ClientKey::of(client))),
             // The unreadable address could be one that is denied.
             Named::Unreadable(proxy) if fault!("unreadable-counts-as-proxy") => (self.front.admit(proxy), None),
             Named::Unreadable(_) if fault!("unreadable-passes-rules") => (true, None),
-            Named::Unreadable(proxy) => (self.front.is_empty(), Some(Key::unreadable_of(proxy))),
+            Named::Unreadable(proxy) => (self.front.is_empty(), Some(ClientKey::unreadable_of(proxy))),
         };
         if !is_admitted {
             return Err((Problem::Forbidden, false));
@@ -242,7 +242,7 @@ impl ClientTracker {
     /// [`end_body`](Self::end_body).
     pub(crate) fn begin_body(&mut self, asking: Asking, bytes: u64, now: LoopTime) -> Result<(), Problem> {
         let Asking(Some(key)) = asking else { return Ok(()) };
-        let key = if fault!("bodies-counted-together") { Key::NOBODY } else { key };
+        let key = if fault!("bodies-counted-together") { ClientKey::NOBODY } else { key };
         if !self.throttle.begin_body(key, bytes, now) && !fault!("bodies-of-one-without-bound") {
             return Err(Problem::TooManyRequests(CONNECTIONS_RETRY_S));
         }
@@ -261,7 +261,7 @@ impl ClientTracker {
         if fault!("body-counted-for-ever") {
             return;
         }
-        self.throttle.end_body(if fault!("bodies-counted-together") { Key::NOBODY } else { key }, bytes);
+        self.throttle.end_body(if fault!("bodies-counted-together") { ClientKey::NOBODY } else { key }, bytes);
         self.body_bytes = self.body_bytes.saturating_sub(bytes);
     }
 

@@ -25,12 +25,12 @@ const SWEEP_ROUNDS: usize = 60;
 /// all clients of one proxy whose addresses cannot be parsed. A key may be kept and used at any
 /// time: it is looked up at each use, and the table may have forgotten the address meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct ClientKey {
     network: Ipv6Addr,
     is_unreadable: bool,
 }
 
-impl Key {
+impl ClientKey {
     /// The key that some faults use for all clients.
     pub(super) const NOBODY: Self = Self { network: Ipv6Addr::UNSPECIFIED, is_unreadable: true };
 
@@ -80,13 +80,13 @@ pub(super) struct Throttle {
     entries: Slab<Entry>,
     /// The index of each address among the entries. Indices stay private to this module: the entry
     /// may be gone at the next call.
-    places: HashMap<Key, u32>,
+    places: HashMap<ClientKey, u32>,
     hand: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    key: Key,
+    key: ClientKey,
     connections: u32,
     /// Subscriptions that were added to its connections.
     subscriptions: u32,
@@ -163,7 +163,7 @@ impl Throttle {
     }
 
     /// Returns the entry of an address; creates it if there is none and there is room.
-    fn entry(&mut self, key: Key, now: LoopTime) -> Option<&mut Entry> {
+    fn entry(&mut self, key: ClientKey, now: LoopTime) -> Option<&mut Entry> {
         if let Some(place) = self.places.get(&key) {
             return self.entries.get_mut(*place as usize);
         }
@@ -182,7 +182,7 @@ impl Throttle {
 
     /// Counts a connection of the address, which is remembered until the connection is released.
     /// Returns `None` if there is no room for the address; nothing is to be released then.
-    pub(super) fn hold(&mut self, key: Key, now: LoopTime) -> Option<Crowd> {
+    pub(super) fn hold(&mut self, key: ClientKey, now: LoopTime) -> Option<Crowd> {
         let connections_max = self.connections_max;
         let entry = self.entry(key, now)?;
         entry.connections += 1;
@@ -194,7 +194,7 @@ impl Throttle {
     }
 
     /// Releases a connection of the address.
-    pub(super) fn release(&mut self, key: Key) {
+    pub(super) fn release(&mut self, key: ClientKey) {
         let entry = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize));
         debug_assert!(entry.as_ref().is_some_and(|entry| entry.connections > 0), "what is held is not forgotten");
         if let Some(entry) = entry {
@@ -205,7 +205,7 @@ impl Throttle {
     /// Counts a subscription that is added to one of the address's connections; the address is
     /// remembered until [`release_subscriptions`](Self::release_subscriptions). Returns the number
     /// to release then, 0 if there is no room for the address; an error if the limit is reached.
-    pub(super) fn hold_subscription(&mut self, key: Key, now: LoopTime) -> Result<u32, ()> {
+    pub(super) fn hold_subscription(&mut self, key: ClientKey, now: LoopTime) -> Result<u32, ()> {
         let most = self.subscriptions_max;
         let Some(entry) = self.entry(key, now) else { return Ok(0) };
         if entry.subscriptions >= most {
@@ -216,7 +216,7 @@ impl Throttle {
     }
 
     /// Releases a number of added subscriptions of the address.
-    pub(super) fn release_subscriptions(&mut self, key: Key, count: u32) {
+    pub(super) fn release_subscriptions(&mut self, key: ClientKey, count: u32) {
         let entry = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize));
         if let Some(entry) = entry {
             debug_assert!(entry.subscriptions >= count, "what is held is not forgotten");
@@ -225,7 +225,7 @@ impl Throttle {
     }
 
     /// Counts a body that the address starts to send. Returns whether it is allowed.
-    pub(super) fn begin_body(&mut self, key: Key, bytes: u64, now: LoopTime) -> bool {
+    pub(super) fn begin_body(&mut self, key: ClientKey, bytes: u64, now: LoopTime) -> bool {
         let most = self.body_bytes_max;
         let Some(entry) = self.entry(key, now) else { return true };
         // A single body may have any length.
@@ -237,7 +237,7 @@ impl Throttle {
     }
 
     /// Ends the count of a body that has arrived, or that will not arrive.
-    pub(super) fn end_body(&mut self, key: Key, bytes: u64) {
+    pub(super) fn end_body(&mut self, key: ClientKey, bytes: u64) {
         if let Some(entry) = self.places.get(&key).and_then(|place| self.entries.get_mut(*place as usize)) {
             entry.body_bytes = entry.body_bytes.saturating_sub(bytes);
         }
@@ -245,7 +245,7 @@ impl Throttle {
 
     /// Counts units of a request, all or none; the units before the range were counted earlier. The
     /// error is the number of seconds until there is room for the whole request.
-    pub(super) fn take(&mut self, key: Key, charge: Charge, units: Range<u64>, now: LoopTime) -> Result<(), u32> {
+    pub(super) fn take(&mut self, key: ClientKey, charge: Charge, units: Range<u64>, now: LoopTime) -> Result<(), u32> {
         let (subscribes, publishes) = (self.subscribes, self.publishes);
         let Some(entry) = self.entry(key, now) else { return Ok(()) };
         match charge {
@@ -255,7 +255,7 @@ impl Throttle {
     }
 
     /// Counts actions that were done already.
-    pub(super) fn owe(&mut self, key: Key, charge: Charge, count: u64, now: LoopTime) {
+    pub(super) fn owe(&mut self, key: ClientKey, charge: Charge, count: u64, now: LoopTime) {
         let (subscribes, publishes) = (self.subscribes, self.publishes);
         let Some(entry) = self.entry(key, now) else { return };
         match charge {
@@ -312,8 +312,8 @@ mod tests {
         Throttle::new(&limits, 1)
     }
 
-    fn key(text: &str) -> Key {
-        Key::of(text.parse().expect("an address"))
+    fn key(text: &str) -> ClientKey {
+        ClientKey::of(text.parse().expect("an address"))
     }
 
     #[test]

@@ -16,7 +16,7 @@ use ccomet::{Config, Server};
 use clap::{Parser, Subcommand};
 
 use crate::import_icomet::ImportIcomet;
-use crate::token::Token;
+use crate::token::TokenArguments;
 
 /// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a
 /// channel is pushed to them at once.
@@ -59,7 +59,7 @@ enum Command {
         reference: bool,
     },
     /// Makes a token with a key of the settings and prints it, or checks a token
-    Token(Token),
+    Token(TokenArguments),
     /// Prints an icomet.conf as settings of this server, and warns of settings without an
     /// equivalent
     ImportIcomet(ImportIcomet),

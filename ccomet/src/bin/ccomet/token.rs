@@ -8,7 +8,7 @@ use clap::Args;
 
 /// The claims of the token.
 #[derive(Debug, Args)]
-pub(crate) struct Token {
+pub(crate) struct TokenArguments {
     /// The key of the configuration that signs it; not needed if there is only one
     #[arg(long, value_name = "ID")]
     key: Option<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Token {
     check: Option<String>,
 }
 
-impl Token {
+impl TokenArguments {
     /// Returns the text to print: a token, or the description of one.
     pub(crate) fn run(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {
         if config.auth.keys.is_empty() {

@@ -9,7 +9,7 @@ use crate::core::message::ChannelName;
 use crate::core::owner::Owner;
 use crate::core::position::Spot;
 use crate::core::time::LoopTime;
-use crate::engine::{ChannelInfo, Refusal, Reply, Tick, Token};
+use crate::engine::{ChannelSummary, Refusal, Reply, Tick, Token};
 
 /// The token issued for a channel.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ impl Shard {
         self.reply(asker, Ok(Reply::Info(info)));
     }
 
-    pub(super) fn info(&self, channel: &ChannelState, now: Tick) -> ChannelInfo {
-        ChannelInfo {
+    pub(super) fn info(&self, channel: &ChannelState, now: Tick) -> ChannelSummary {
+        ChannelSummary {
             subscribers: channel.subscribers(),
             in_use: channel.used_until(&self.limits) > now.loop_time,
             messages: channel.log.next() - channel.kept_from(),

@@ -13,7 +13,7 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::owner::Owner;
 use crate::core::position::Spot;
-use crate::core::window::Log;
+use crate::core::window::MessageLog;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::store::{self, Outcome, Submitted};
 use crate::engine::{ChannelEvent, Refusal, Reply, Tick, Window};
@@ -178,15 +178,15 @@ impl Shard {
     fn submit(&mut self, now: Tick, key: usize, under_way: &UnderWay) -> Submitted {
         let place = self.channels[key].place();
         let publications = match under_way {
-            UnderWay::Clear(_) => return self.store.submit(now, place, store::Change::Clear),
-            UnderWay::Delete(_) => return self.store.submit(now, place, store::Change::Remove),
+            UnderWay::Clear(_) => return self.store.submit(now, place, store::StoreChange::Clear),
+            UnderWay::Delete(_) => return self.store.submit(now, place, store::StoreChange::Remove),
             UnderWay::Publish(publications) => publications,
         };
         let planned = &publications.first.planned;
         if let (Planned::New(message), true, true) =
             (&planned.first, planned.rest.is_empty(), publications.rest.is_empty())
         {
-            return self.store.submit(now, place, store::Change::Append(std::slice::from_ref(message)));
+            return self.store.submit(now, place, store::StoreChange::Append(std::slice::from_ref(message)));
         }
         let planned = publications.iter().flat_map(|publication| publication.planned.iter());
         let new = planned.filter_map(|planned| match planned {
@@ -197,7 +197,7 @@ impl Shard {
         if new.is_empty() {
             return Submitted::Kept;
         }
-        self.store.submit(now, place, store::Change::Append(&new))
+        self.store.submit(now, place, store::StoreChange::Append(&new))
     }
 
     /// Completes a change after the store has kept or refused it.
@@ -352,7 +352,7 @@ impl Shard {
         self.change(key, |channel, dropped| {
             channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
             channel.epoch = epoch;
-            channel.log = Log::starting_at(first);
+            channel.log = MessageLog::starting_at(first);
             channel.stored.get_or_insert_default().kept_from = kept_from;
         });
         for message in entries {

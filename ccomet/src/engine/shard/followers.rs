@@ -8,7 +8,7 @@ use sealed::fault;
 use super::Shard;
 use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
-use crate::core::window::Log;
+use crate::core::window::MessageLog;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::{ChannelEvent, Tick, Window};
 
@@ -148,7 +148,7 @@ impl Shard {
 
 /// Returns the event to send to a loop, and the bytes of its messages.
 fn deliver(
-    log: &Log<Arc<Message>>,
+    log: &MessageLog<Arc<Message>>,
     kept_from: u64,
     attachment: &mut Follower,
     announcements: Vec<Arc<str>>,
@@ -164,7 +164,7 @@ fn deliver(
 
 /// Returns the messages from the follower's cursor on and the number of the first, and moves the
 /// cursor to the head.
-fn take_rest(log: &Log<Arc<Message>>, attachment: &mut Follower) -> (u64, Vec<Arc<Message>>) {
+fn take_rest(log: &MessageLog<Arc<Message>>, attachment: &mut Follower) -> (u64, Vec<Arc<Message>>) {
     let first = attachment.cursor.max(log.first());
     attachment.cursor = log.next().saturating_sub(u64::from(fault!("loop-stops-one-short")));
     (first, log.since(first).map(|(_, entry)| entry.clone()).collect())

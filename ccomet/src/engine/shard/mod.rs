@@ -47,12 +47,12 @@ use patterns::{PatternChannel, PatternFeed};
 use peer_window::PeerWindow;
 use presence::{Leaving, Presence};
 use publishing::Reach;
-use shared::Shared;
+use shared::SharedPayloads;
 use work::Work;
 
 use super::peer::{Parcel, ToLoop, ToShard};
 use super::pending::RequestId;
-use super::store::{Place, Store};
+use super::store::{ChannelPlace, Store};
 use super::watch::ActivityWatch;
 use super::{ChannelEvent, Order, Refusal, Reply, Request, Tick};
 use crate::config::rules::RuleId;
@@ -60,7 +60,7 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::position::Epoch;
 use crate::core::time::LoopTime;
-use crate::core::window::Log;
+use crate::core::window::MessageLog;
 
 /// The divisor of `channels_max` for the share that is reserved for the admin listener and
 /// loopback.
@@ -77,7 +77,7 @@ struct ChannelState {
     epoch: Epoch,
     rule: RuleId,
     /// The newest messages: all that are kept, unless there is a `stored`.
-    log: Log<Arc<Message>>,
+    log: MessageLog<Arc<Message>>,
     stored: Option<Box<Stored>>,
     /// Its share of the payloads that it shares with other channels.
     shared_bytes: usize,
@@ -108,8 +108,8 @@ impl ChannelState {
         self.gathering.is_some() || self.name.is_presence()
     }
 
-    fn place(&self) -> Place<'_> {
-        Place { channel: &self.name, epoch: self.epoch, next: self.log.next() }
+    fn place(&self) -> ChannelPlace<'_> {
+        ChannelPlace { channel: &self.name, epoch: self.epoch, next: self.log.next() }
     }
 
     /// Returns the number of the oldest message kept, in memory or elsewhere, or of the next one if
@@ -142,7 +142,7 @@ pub(crate) struct Shard {
     idle_patterns: Idle,
     /// The bytes of all channels, without the payloads of `shared`.
     bytes: usize,
-    shared: Shared,
+    shared: SharedPayloads,
     sweep_next: usize,
     /// Set if all messages that eviction could drop were published in this tick.
     is_all_new: bool,
@@ -183,7 +183,7 @@ impl Shard {
             idle: Idle::default(),
             idle_patterns: Idle::default(),
             bytes: 0,
-            shared: Shared::default(),
+            shared: SharedPayloads::default(),
             sweep_next: 0,
             is_all_new: false,
             watch: ActivityWatch::new(limits.use_max),
@@ -418,7 +418,7 @@ impl Shard {
             rule: self.limits.rules.find(&name),
             name: name.clone(),
             epoch,
-            log: Log::starting_at(0),
+            log: MessageLog::starting_at(0),
             stored: is_stored.then(Box::default),
             shared_bytes: 0,
             shared_length: 0,

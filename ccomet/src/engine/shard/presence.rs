@@ -17,7 +17,7 @@ use crate::core::owner::Owner;
 use crate::core::position::Spot;
 use crate::core::time::LoopTime;
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::{Member, Refusal, Tick, Who};
+use crate::engine::{Member, Membership, Refusal, Tick};
 
 /// The limits of the members of a channel, and the grace period of members without connections.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +130,7 @@ impl Shard {
 
     /// Returns the members of a channel, and the position from which a reader of both channels
     /// misses no change.
-    pub(super) fn who_is_in(&mut self, now: Tick, name: &ChannelName, owner: Owner) -> Result<Who, Refusal> {
+    pub(super) fn who_is_in(&mut self, now: Tick, name: &ChannelName, owner: Owner) -> Result<Membership, Refusal> {
         // The presence channel has to exist, because changes are numbered in it from now on.
         let movements = self.open(now, ChannelName::of_presence(name), owner)?;
         let key = self.key_of(name);
@@ -141,14 +141,19 @@ impl Shard {
         let movements = spot(movements);
         let Some(key) = key else {
             let first = Spot { epoch: self.epochs.of_absent(now, name), next: 0 };
-            return Ok(Who { position: [first, movements], subscribers: 0, members: Vec::new(), is_incomplete: false });
+            return Ok(Membership {
+                position: [first, movements],
+                subscribers: 0,
+                members: Vec::new(),
+                is_incomplete: false,
+            });
         };
         let presence = self.channels[key].presence.as_deref();
         let members = presence.iter().flat_map(|presence| &presence.members);
         let mut members: Vec<Member> =
             members.map(|(id, member)| Member { id: id.clone(), connections: member.count() }).collect();
         members.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        Ok(Who {
+        Ok(Membership {
             position: [spot(key), movements],
             subscribers: self.channels[key].subscribers(),
             members,

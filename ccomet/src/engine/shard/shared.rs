@@ -17,7 +17,7 @@ use crate::core::message::{Message, SharedPayload};
 
 /// The shared payloads of a shard.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct SharedPayloads {
     held: HashMap<SharedPayload, Holders>,
     /// The bytes of all payloads.
     bytes: usize,
@@ -40,7 +40,7 @@ impl Holders {
     }
 }
 
-impl Shared {
+impl SharedPayloads {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -1,4 +1,4 @@
-use super::{Change, Outcome, PartRange, Place, Store, Submitted};
+use super::{ChannelPlace, Outcome, PartRange, Store, StoreChange, Submitted};
 use crate::core::message::ChannelName;
 use crate::core::time::LoopTime;
 use crate::core::window::HistoryLimits;
@@ -14,7 +14,7 @@ impl Store for MemoryStore {
         None
     }
 
-    fn submit(&mut self, _: Tick, _: Place<'_>, _: Change<'_>) -> Submitted {
+    fn submit(&mut self, _: Tick, _: ChannelPlace<'_>, _: StoreChange<'_>) -> Submitted {
         Submitted::Kept
     }
 
@@ -24,7 +24,7 @@ impl Store for MemoryStore {
 
     fn forget(&mut self, _: &ChannelName) {}
 
-    fn read(&mut self, _: Tick, _: u32, _: Place<'_>, _: PartRange) {
+    fn read(&mut self, _: Tick, _: u32, _: ChannelPlace<'_>, _: PartRange) {
         debug_assert!(false, "all that is kept is in memory");
     }
 

@@ -30,7 +30,7 @@ use crate::core::window::HistoryLimits;
 
 /// A change of a channel.
 #[derive(Debug)]
-pub(crate) enum Change<'a> {
+pub(crate) enum StoreChange<'a> {
     /// Keep these messages after the last one.
     Append(&'a [Arc<Message>]),
     /// Drop all messages. The numbers continue.
@@ -41,7 +41,7 @@ pub(crate) enum Change<'a> {
 
 /// A channel, and the state of its numbers.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct ChannelPlace<'a> {
     pub(crate) channel: &'a ChannelName,
     pub(crate) epoch: Epoch,
     /// The number of the next message.
@@ -116,7 +116,7 @@ pub(crate) trait Store: Debug + Send {
     fn window_max(&self) -> Option<usize>;
 
     /// Submits a change of a channel that has no other change in progress.
-    fn submit(&mut self, now: Tick, place: Place<'_>, change: Change<'_>) -> Submitted;
+    fn submit(&mut self, now: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted;
 
     /// Drops messages that the limits no longer allow, and returns the number of the oldest message
     /// kept. Returns `None` if the shard has all messages in memory and drops them itself.
@@ -127,7 +127,7 @@ pub(crate) trait Store: Debug + Send {
 
     /// Reads a part of a channel's history. The result is [`Outcome::Page`] with the number `read`;
     /// it is empty if the channel's numbers have begun anew meanwhile.
-    fn read(&mut self, now: Tick, read: u32, place: Place<'_>, range: PartRange);
+    fn read(&mut self, now: Tick, read: u32, place: ChannelPlace<'_>, range: PartRange);
 
     /// Ends a tick, so that changes submitted in it may be kept together.
     fn flush(&mut self, now: Tick);

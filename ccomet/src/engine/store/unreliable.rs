@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Change, Outcome, Part, PartRange, Place, Store, Submitted};
+use super::{ChannelPlace, Outcome, Part, PartRange, Store, StoreChange, Submitted};
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::Epoch;
 use crate::core::time::{LoopTime, millis};
-use crate::core::window::{HistoryLimits, Log};
+use crate::core::window::{HistoryLimits, MessageLog};
 use crate::engine::{Tick, Window};
 
 /// The faults of a store.
@@ -48,12 +48,12 @@ pub(crate) struct UnreliableStore {
 #[derive(Debug)]
 struct Kept {
     epoch: Epoch,
-    log: Log<Arc<Message>>,
+    log: MessageLog<Arc<Message>>,
 }
 
 #[derive(Debug)]
 enum Job {
-    Change { channel: ChannelName, epoch: Epoch, next: u64, change: OwnedChange },
+    StoreChange { channel: ChannelName, epoch: Epoch, next: u64, change: OwnedChange },
     Read { read: u32, channel: ChannelName, epoch: Epoch, range: PartRange },
 }
 
@@ -94,9 +94,9 @@ impl UnreliableStore {
 
     fn make(&mut self, channel: &ChannelName, epoch: Epoch, next: u64, change: OwnedChange) {
         let entry = self.channels.entry(channel.clone());
-        let kept = entry.or_insert_with(|| Kept { epoch, log: Log::starting_at(next) });
+        let kept = entry.or_insert_with(|| Kept { epoch, log: MessageLog::starting_at(next) });
         if kept.epoch != epoch {
-            *kept = Kept { epoch, log: Log::starting_at(next) };
+            *kept = Kept { epoch, log: MessageLog::starting_at(next) };
         }
         match change {
             OwnedChange::Append(messages) => {
@@ -113,7 +113,7 @@ impl UnreliableStore {
 
     fn finish(&mut self, job: Job, now: Tick, is_kept: bool) {
         match job {
-            Job::Change { channel, epoch, next, change } => {
+            Job::StoreChange { channel, epoch, next, change } => {
                 if is_kept {
                     self.make(&channel, epoch, next, change);
                 }
@@ -169,7 +169,7 @@ impl UnreliableStore {
             let (lost, first) = (self.random(4) as usize, self.random(5));
             let window_max = self.faults.window_max;
             let Some(kept) = self.channels.get_mut(&channel) else { continue };
-            let old = std::mem::replace(&mut kept.log, Log::starting_at(first));
+            let old = std::mem::replace(&mut kept.log, MessageLog::starting_at(first));
             let rest = old.len().saturating_sub(lost);
             for (_, message) in old.since(0).take(rest) {
                 kept.log.push(message.clone());
@@ -190,12 +190,12 @@ impl Store for UnreliableStore {
         Some(self.faults.window_max)
     }
 
-    fn submit(&mut self, now: Tick, place: Place<'_>, change: Change<'_>) -> Submitted {
+    fn submit(&mut self, now: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted {
         self.random ^= now.random;
         let change = match change {
-            Change::Append(messages) => OwnedChange::Append(messages.to_vec()),
-            Change::Clear => OwnedChange::Clear,
-            Change::Remove => OwnedChange::Remove,
+            StoreChange::Append(messages) => OwnedChange::Append(messages.to_vec()),
+            StoreChange::Clear => OwnedChange::Clear,
+            StoreChange::Remove => OwnedChange::Remove,
         };
         if self.cut_until.is_none() && self.random(1_000) < u64::from(self.faults.cuts) {
             let cut = self.random(millis(self.faults.cut_max) + 1);
@@ -205,12 +205,12 @@ impl Store for UnreliableStore {
         if self.cut_until.is_none() && self.random(1_000) < u64::from(self.faults.refusals) {
             return Submitted::Refused;
         }
-        let Place { channel, epoch, next } = place;
+        let ChannelPlace { channel, epoch, next } = place;
         if self.cut_until.is_none() && self.random(4) == 0 {
             self.make(channel, epoch, next, change);
             return Submitted::Kept;
         }
-        self.begin(now, Job::Change { channel: channel.clone(), epoch, next, change });
+        self.begin(now, Job::StoreChange { channel: channel.clone(), epoch, next, change });
         Submitted::Later
     }
 
@@ -226,8 +226,8 @@ impl Store for UnreliableStore {
         self.channels.remove(channel);
     }
 
-    fn read(&mut self, now: Tick, read: u32, place: Place<'_>, range: PartRange) {
-        let Place { channel, epoch, .. } = place;
+    fn read(&mut self, now: Tick, read: u32, place: ChannelPlace<'_>, range: PartRange) {
+        let ChannelPlace { channel, epoch, .. } = place;
         self.begin(now, Job::Read { read, channel: channel.clone(), epoch, range });
     }
 

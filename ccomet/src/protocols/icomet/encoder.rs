@@ -8,10 +8,10 @@ use super::events::{self, Kind, event, number_of, seq_of};
 use super::request;
 use crate::config::Api;
 use crate::hub::{
-    Delivery, Encoder, Format, HeartbeatRule, Item, Label, PlacedMessage, PollOutcome, RefusedSubscription, Reply,
+    Delivery, Encoder, Format, HeartbeatRule, Item, Label, PlacedMessage, PollOutcome, PollReply, RefusedSubscription,
     ReplyBody, Resolved, SessionRules, StreamEvent,
 };
-use crate::protocols::call::{Call, Refused};
+use crate::protocols::call::{Call, RefusedCall};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::response::{self, HTML};
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
@@ -20,7 +20,7 @@ use crate::protocols::{Answer, Exposure, Protocol};
 
 /// The API of icomet.
 #[derive(Debug)]
-pub(crate) struct Icomet;
+pub(crate) struct IcometApi;
 
 /// Kinds of replies ([`ReplyBody::kind`]): a plain event, an event in a call of the client's
 /// function, or the output of a stream.
@@ -28,7 +28,7 @@ const JSON: u8 = 0;
 const SCRIPT: u8 = 1;
 const STREAM: u8 = 2;
 
-impl Encoder for Icomet {
+impl Encoder for IcometApi {
     fn rules(&self) -> SessionRules {
         SessionRules {
             // Its clients stop at an array.
@@ -92,7 +92,7 @@ impl Encoder for Icomet {
         Some(poll_reply(target, &event(kind, channel, seq, "")))
     }
 
-    fn refusal(&self, format: Format, refusal: &RefusedSubscription<'_>) -> Reply {
+    fn refusal(&self, format: Format, refusal: &RefusedSubscription<'_>) -> PollReply {
         let RefusedSubscription { problem, channel, target } = *refusal;
         let body = events::refusal(problem, channel).map(|event| {
             if !format.is_stream() {
@@ -105,20 +105,20 @@ impl Encoder for Icomet {
             write_event(plain, &event, &mut body);
             ReplyBody { kind: STREAM, bytes: body.into() }
         });
-        Reply::Refused { problem, target: None, body }
+        PollReply::Refused { problem, target: None, body }
     }
 }
 
-impl Protocol for Icomet {
+impl Protocol for IcometApi {
     fn is_spoken(&self, apis: &[Api]) -> bool {
         apis.contains(&Api::Icomet)
     }
 
-    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
-        Some(request::read(incoming)?.map(Call::Icomet).map_err(Refused::from))
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, RefusedCall>> {
+        Some(request::read(incoming)?.map(Call::Icomet).map_err(RefusedCall::from))
     }
 
-    fn read_ahead(&self, incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+    fn read_ahead(&self, incoming: &Incoming<'_>) -> Option<Result<Ahead, RefusedCall>> {
         request::read(incoming).map(|_| Ok(Ahead::Other))
     }
 

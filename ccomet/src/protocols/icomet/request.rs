@@ -11,7 +11,7 @@ use super::ROW;
 use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
 use crate::engine::Token;
-use crate::hub::{Delivery, Format, Start, Subscription};
+use crate::hub::{Delivery, Format, StartAt, SubscribeRequest};
 use crate::protocols::call::{self, Door};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;
@@ -21,8 +21,8 @@ use crate::protocols::route::Incoming;
 
 /// A call of icomet's API.
 #[derive(Debug)]
-pub(crate) enum Call {
-    Subscribe { subscription: Subscription, token: Option<Token> },
+pub(crate) enum IcometCall {
+    Subscribe { subscription: SubscribeRequest, token: Option<Token> },
     Ping { callback: Box<str> },
     Publish { channel: ChannelName, payload: Bytes, callback: Option<Box<str>> },
     Broadcast { payload: Bytes },
@@ -36,7 +36,7 @@ pub(crate) enum Call {
 
 /// The reason for which a request is not a valid call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum BadRequest {
     /// The methods that the path has.
     Method(&'static str),
     BadName,
@@ -45,16 +45,16 @@ pub(super) enum Refused {
     TooLarge(usize),
 }
 
-impl From<Refused> for call::Refused {
-    fn from(refused: Refused) -> Self {
+impl From<BadRequest> for call::RefusedCall {
+    fn from(refused: BadRequest) -> Self {
         let (problem, status, text) = match refused {
-            Refused::Method(allow) => {
+            BadRequest::Method(allow) => {
                 let response = Response::new(405).header("Allow", allow).header("Content-Type", TEXT);
                 return Self::Own { problem: Some(Problem::MethodNotAllowed), response };
             }
-            Refused::BadName => (Problem::BadChannel, 400, "cname is missing or no channel's name"),
-            Refused::BadCallback => (Problem::BadCallback, 400, "cb is not a JavaScript identifier"),
-            Refused::TooLarge(bytes_max) => (Problem::MessageTooLarge(bytes_max), 413, "content is too long"),
+            BadRequest::BadName => (Problem::BadChannel, 400, "cname is missing or no channel's name"),
+            BadRequest::BadCallback => (Problem::BadCallback, 400, "cb is not a JavaScript identifier"),
+            BadRequest::TooLarge(bytes_max) => (Problem::MessageTooLarge(bytes_max), 413, "content is too long"),
         };
         let response = Response::new(status).header("Content-Type", TEXT).header("X-Content-Type-Options", "nosniff");
         Self::Own { problem: Some(problem), response: response.body(text) }
@@ -78,14 +78,14 @@ pub(super) fn form_bytes_max(message_bytes_max: usize) -> usize {
 }
 
 /// Reads a request, if its path is one of icomet's at that listener.
-pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<IcometCall, BadRequest>> {
     let Incoming { door, head, body, .. } = *incoming;
     let path = head.path();
     let post_too = has_form(door, path);
     let form = if post_too && !fault!("icomet-form-not-read") { String::from_utf8_lossy(body) } else { Cow::default() };
     let parameters = Parameters { form: &form, query: head.query().unwrap_or("") };
     let reader = Reader { head, parameters, message_bytes_max: incoming.limits().message_bytes_max };
-    let read: &dyn Fn() -> Result<Call, Refused> = match (door, path) {
+    let read: &dyn Fn() -> Result<IcometCall, BadRequest> = match (door, path) {
         (Door::Front, "/sub" | "/poll") => &|| reader.subscribe(None),
         (Door::Front, "/stream") => &|| reader.subscribe(Some(Transport::Lines)),
         (Door::Front, "/sse") => &|| reader.subscribe(Some(Transport::EventStream)),
@@ -93,19 +93,19 @@ pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
         (Door::Front, "/ping") => &|| reader.ping(),
         (Door::Admin, "/push") => &|| reader.publish(|content| content),
         (Door::Admin, "/pub") => &|| reader.publish(unquoted),
-        (Door::Admin, "/broadcast") => &|| Ok(Call::Broadcast { payload: reader.content(|content| content)? }),
+        (Door::Admin, "/broadcast") => &|| Ok(IcometCall::Broadcast { payload: reader.content(|content| content)? }),
         (Door::Admin, "/sign") => &|| reader.sign(),
-        (Door::Admin, "/close") => &|| Ok(Call::Close { channel: reader.channel()? }),
-        (Door::Admin, "/clear") => &|| Ok(Call::Clear { channel: reader.channel()? }),
+        (Door::Admin, "/close") => &|| Ok(IcometCall::Close { channel: reader.channel()? }),
+        (Door::Admin, "/clear") => &|| Ok(IcometCall::Clear { channel: reader.channel()? }),
         (Door::Admin, "/info") => &|| reader.info(),
-        (Door::Admin, "/check") => &|| Ok(Call::Check { channel: reader.channel()? }),
-        (Door::Admin, "/psub") => &|| Ok(Call::Watch),
+        (Door::Admin, "/check") => &|| Ok(IcometCall::Check { channel: reader.channel()? }),
+        (Door::Admin, "/psub") => &|| Ok(IcometCall::Watch),
         _ => return None,
     };
     Some(match head.method() {
         Method::Get => read(),
         Method::Post if post_too => read(),
-        _ => Err(Refused::Method(if post_too { "GET, POST" } else { "GET" })),
+        _ => Err(BadRequest::Method(if post_too { "GET, POST" } else { "GET" })),
     })
 }
 
@@ -116,7 +116,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn subscribe(&self, transport: Option<Transport>) -> Result<Call, Refused> {
+    fn subscribe(&self, transport: Option<Transport>) -> Result<IcometCall, BadRequest> {
         let channel = self.channel()?;
         let callback = self.callback()?;
         let number = |name: &str| self.parameters.get(name).and_then(|text| text.parse().ok()).unwrap_or(0_i32);
@@ -128,51 +128,51 @@ impl Reader<'_> {
                 Delivery { beats: noop, ..Delivery::new(StreamFormat { transport, framing }.in_row(ROW)) }
             }
         };
-        let start = Start::Number(u64::from(number("seq").cast_unsigned()));
+        let start = StartAt::Number(u64::from(number("seq").cast_unsigned()));
         let token = self.parameters.get("token").and_then(|text| Token::parse(&text));
-        Ok(Call::Subscribe { subscription: Subscription::new(vec![(channel, start)], delivery), token })
+        Ok(IcometCall::Subscribe { subscription: SubscribeRequest::new(vec![(channel, start)], delivery), token })
     }
 
-    fn ping(&self) -> Result<Call, Refused> {
-        Ok(Call::Ping { callback: self.callback()?.unwrap_or_else(|| "icomet_cb".into()) })
+    fn ping(&self) -> Result<IcometCall, BadRequest> {
+        Ok(IcometCall::Ping { callback: self.callback()?.unwrap_or_else(|| "icomet_cb".into()) })
     }
 
-    fn publish(&self, read: fn(String) -> String) -> Result<Call, Refused> {
+    fn publish(&self, read: fn(String) -> String) -> Result<IcometCall, BadRequest> {
         let channel = self.channel()?;
-        Ok(Call::Publish { channel, payload: self.content(read)?, callback: self.callback()? })
+        Ok(IcometCall::Publish { channel, payload: self.content(read)?, callback: self.callback()? })
     }
 
-    fn sign(&self) -> Result<Call, Refused> {
+    fn sign(&self) -> Result<IcometCall, BadRequest> {
         let expires_s =
             self.parameters.get("expires").and_then(|text| text.parse().ok()).filter(|expires| *expires > 0);
-        Ok(Call::Sign { channel: self.channel()?, expires_s, callback: self.callback()? })
+        Ok(IcometCall::Sign { channel: self.channel()?, expires_s, callback: self.callback()? })
     }
 
-    fn info(&self) -> Result<Call, Refused> {
+    fn info(&self) -> Result<IcometCall, BadRequest> {
         let channel = match self.parameters.get("cname") {
             Some(name) if !name.is_empty() => Some(self.channel()?),
             _ => None,
         };
-        Ok(Call::Info { channel })
+        Ok(IcometCall::Info { channel })
     }
 
-    fn channel(&self) -> Result<ChannelName, Refused> {
+    fn channel(&self) -> Result<ChannelName, BadRequest> {
         let name = self.parameters.get("cname").unwrap_or_default();
-        ChannelName::new(&name).map_err(|_| Refused::BadName)
+        ChannelName::new(&name).map_err(|_| BadRequest::BadName)
     }
 
-    fn callback(&self) -> Result<Option<Box<str>>, Refused> {
+    fn callback(&self) -> Result<Option<Box<str>>, BadRequest> {
         match self.parameters.get("cb").filter(|callback| !callback.is_empty()) {
             None => Ok(None),
             Some(callback) if is_callback(&callback) => Ok(Some(callback.into())),
-            Some(_) => Err(Refused::BadCallback),
+            Some(_) => Err(BadRequest::BadCallback),
         }
     }
 
-    fn content(&self, read: fn(String) -> String) -> Result<Bytes, Refused> {
+    fn content(&self, read: fn(String) -> String) -> Result<Bytes, BadRequest> {
         let content = read(self.parameters.get("content").unwrap_or_default());
         if content.len() > self.message_bytes_max {
-            Err(Refused::TooLarge(self.message_bytes_max))
+            Err(BadRequest::TooLarge(self.message_bytes_max))
         } else {
             Ok(content.into())
         }

@@ -7,7 +7,7 @@ use super::events::{reply, seq_of};
 use crate::core::json;
 use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
-use crate::engine::{ChannelInfo, Token};
+use crate::engine::{ChannelSummary, Token};
 use crate::protocols::format::response::{HTML, JSON, SCRIPT, TEXT};
 
 /// The token of a channel, and its expiry.
@@ -72,7 +72,7 @@ pub(crate) fn server_info(channels: usize, subscribers: usize) -> Response {
 }
 
 /// Answers `/info` of a channel.
-pub(crate) fn channel_info(channel: &ChannelName, info: Option<ChannelInfo>) -> Response {
+pub(crate) fn channel_info(channel: &ChannelName, info: Option<ChannelSummary>) -> Response {
     let mut json = br#"{"cname": "#.to_vec();
     json::write_string(channel.as_str(), &mut json);
     json.extend_from_slice(format!(r#", "subscribers": {}}}"#, info.map_or(0, |info| info.subscribers)).as_bytes());
@@ -80,7 +80,7 @@ pub(crate) fn channel_info(channel: &ChannelName, info: Option<ChannelInfo>) -> 
 }
 
 /// Answers `/check`.
-pub(crate) fn check(channel: &ChannelName, info: Option<ChannelInfo>) -> Response {
+pub(crate) fn check(channel: &ChannelName, info: Option<ChannelSummary>) -> Response {
     let mut json = b"{".to_vec();
     if info.is_some_and(|info| info.in_use) {
         json::write_string(channel.as_str(), &mut json);

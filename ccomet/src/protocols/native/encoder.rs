@@ -11,10 +11,10 @@ use crate::core::json;
 use crate::core::position::{Spot, write_position};
 use crate::core::time::millis;
 use crate::hub::{
-    Delivery, Encoder, Format, Gap, Item, Label, PlacedMessage, PollOutcome, RefusedSubscription, Reply, ReplyBody,
+    Delivery, Encoder, Format, Gap, Item, Label, PlacedMessage, PollOutcome, PollReply, RefusedSubscription, ReplyBody,
     StreamEvent,
 };
-use crate::protocols::call::{Call, Refused};
+use crate::protocols::call::{Call, RefusedCall};
 use crate::protocols::format::response::{HTML, json_response, script_response};
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
 use crate::protocols::format::{jsonp, sse};
@@ -122,9 +122,9 @@ impl Encoder for Native {
         Some(ReplyBody { kind, bytes: jsonp::wrap(target, json).into() })
     }
 
-    fn refusal(&self, format: Format, refusal: &RefusedSubscription<'_>) -> Reply {
+    fn refusal(&self, format: Format, refusal: &RefusedSubscription<'_>) -> PollReply {
         let target = refusal.target.filter(|_| !format.is_stream()).map(Box::from);
-        Reply::Refused { problem: refusal.problem, target, body: None }
+        PollReply::Refused { problem: refusal.problem, target, body: None }
     }
 }
 
@@ -133,11 +133,11 @@ impl Protocol for Native {
         apis.contains(&Api::Native)
     }
 
-    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, RefusedCall>> {
         request::read(incoming)
     }
 
-    fn read_ahead(&self, incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+    fn read_ahead(&self, incoming: &Incoming<'_>) -> Option<Result<Ahead, RefusedCall>> {
         request::read_ahead(incoming)
     }
 

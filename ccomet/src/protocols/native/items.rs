@@ -7,7 +7,7 @@ use sealed_http::Response;
 use crate::core::json;
 use crate::core::message::{ChannelKind, ChannelName, Message, Movement};
 use crate::core::position::{Spot, write_position};
-use crate::engine::{Listed, Page, Who};
+use crate::engine::{Listed, Membership, Page};
 use crate::protocols::format::jsonp;
 use crate::protocols::format::response::{json_response, script_response};
 
@@ -73,7 +73,7 @@ fn write_channel(channel: &ChannelName, out: &mut Vec<u8>) {
 
 /// Returns the members of a channel; the list `members` is omitted for clients that may not see
 /// them.
-pub(crate) fn presence(channel: &ChannelName, who: &Who, with_members: bool) -> Vec<u8> {
+pub(crate) fn presence(channel: &ChannelName, who: &Membership, with_members: bool) -> Vec<u8> {
     let mut out = br#"{"channel":"#.to_vec();
     json::write_string(channel.as_str(), &mut out);
     out.extend_from_slice(br#","subscribers":"#);

@@ -30,14 +30,14 @@ const KEY_BYTES_MAX: usize = 128;
 
 /// A message for a channel, or for all channels of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Publication {
+pub(crate) struct AddressedDraft {
     pub(crate) channel: ChannelName,
     pub(crate) draft: Draft,
 }
 
 /// The outcome of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum PublicationOutcome {
     /// The message is right before this spot.
     At(Spot),
     /// The message reached this number of channels of its pattern.
@@ -114,7 +114,7 @@ struct RawMessage<'a> {
 
 /// Parses several messages from JSON. A message without a key gets the key of the request, followed
 /// by its index.
-pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> Result<Vec<Publication>, Problem> {
+pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> Result<Vec<AddressedDraft>, Problem> {
     let RawBody { messages } = serde_json::from_slice(body).map_err(|_| Problem::BadBody)?;
     let messages = read_list(messages, limits.publications_per_request_max)?;
     let mut publications = Vec::new();
@@ -132,7 +132,7 @@ pub(crate) fn read_messages(body: &[u8], key: Option<&str>, limits: &Limits) -> 
                 return Err(Problem::TooManyMessages);
             }
             let channel = read_target(&name).map_err(|_| wrong(MessageFault::Channel))?;
-            publications.push(Publication { channel, draft: draft.clone() });
+            publications.push(AddressedDraft { channel, draft: draft.clone() });
         }
     }
     if publications.is_empty() { Err(Problem::BadBody) } else { Ok(publications) }
@@ -228,7 +228,10 @@ pub(crate) fn exact(payload: Vec<u8>) -> Bytes {
 }
 
 /// Returns the list of the outcomes of all publications.
-pub(crate) fn write_results<'a>(results: impl IntoIterator<Item = (&'a ChannelName, Outcome)>, out: &mut Vec<u8>) {
+pub(crate) fn write_results<'a>(
+    results: impl IntoIterator<Item = (&'a ChannelName, PublicationOutcome)>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(br#""results":["#);
     for (index, (channel, outcome)) in results.into_iter().enumerate() {
         if index > 0 {
@@ -237,16 +240,16 @@ pub(crate) fn write_results<'a>(results: impl IntoIterator<Item = (&'a ChannelNa
         out.extend_from_slice(br#"{"channel":"#);
         json::write_string(channel.as_str(), out);
         match outcome {
-            Outcome::At(spot) => {
+            PublicationOutcome::At(spot) => {
                 out.extend_from_slice(br#","position":""#);
                 spot.write(out);
                 out.push(b'"');
             }
-            Outcome::In(channels) => {
+            PublicationOutcome::In(channels) => {
                 out.extend_from_slice(br#","channels":"#);
                 json::write_number(channels, out);
             }
-            Outcome::Refused(problem) => {
+            PublicationOutcome::Refused(problem) => {
                 out.extend_from_slice(br#","error":"#);
                 out.extend_from_slice(&problem.to_callback_argument());
             }
@@ -260,7 +263,7 @@ pub(crate) fn write_results<'a>(results: impl IntoIterator<Item = (&'a ChannelNa
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Vec<Publication>, Problem> {
+    fn read(body: &str) -> Result<Vec<AddressedDraft>, Problem> {
         let limits = Limits { message_bytes_max: 10, publications_per_request_max: 3, ..Limits::default() };
         read_messages(body.as_bytes(), Some("k"), &limits)
     }

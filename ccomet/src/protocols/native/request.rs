@@ -13,12 +13,12 @@ use crate::core::pattern::Pattern;
 use crate::core::position::{Spot, parse_position};
 use crate::core::problem::Problem;
 use crate::engine::{Edge, Listing, Range};
-use crate::hub::{Delivery, Format, Start, Subscription};
-use crate::protocols::call::{Call, Door, Refused, ReplyTo};
+use crate::hub::{Delivery, Format, StartAt, SubscribeRequest};
+use crate::protocols::call::{Call, Door, RefusedCall, ReplyTo};
 use crate::protocols::format::framing::Framing;
 use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::stream_format::{StreamFormat, Transport};
-use crate::protocols::native::publication::{Publication, header_key, read_draft, read_messages, read_target};
+use crate::protocols::native::publication::{AddressedDraft, header_key, read_draft, read_messages, read_target};
 use crate::protocols::route::{Ahead, Incoming, parse_number};
 
 /// The subprotocol of WebSockets, for clients that ask for one.
@@ -39,7 +39,7 @@ const PART_METHODS: &str = "GET, OPTIONS";
 const PAGE_DEFAULT: usize = 100;
 
 /// Reads a request, if its path is one of this API's at that listener.
-pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, RefusedCall>> {
     let path = incoming.head.path();
     if let Some(names) = path.strip_prefix("/channels/") {
         return Some(Reader::new(incoming).read(names));
@@ -53,19 +53,19 @@ pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
 }
 
 /// Reads the head of a request with a body, if the request publishes.
-pub(super) fn read_ahead(incoming: &Incoming<'_>) -> Option<Result<Ahead, Refused>> {
+pub(super) fn read_ahead(incoming: &Incoming<'_>) -> Option<Result<Ahead, RefusedCall>> {
     if incoming.head.method() != Method::Post {
         return None;
     }
     if incoming.head.path() == MESSAGES_PATH {
-        return Some(header_key(incoming.head).map(|_| Ahead::PublishSome).map_err(Refused::from));
+        return Some(header_key(incoming.head).map(|_| Ahead::PublishSome).map_err(RefusedCall::from));
     }
     let names = incoming.head.path().strip_prefix("/channels/").filter(|names| !names.contains('/'))?;
     Some(Reader::new(incoming).publish(names).map(Ahead::Publish))
 }
 
 /// Reads a request that publishes several messages, or in several channels.
-fn read_publications(incoming: &Incoming<'_>) -> Result<Call, Refused> {
+fn read_publications(incoming: &Incoming<'_>) -> Result<Call, RefusedCall> {
     match incoming.head.method() {
         Method::Post => {
             let key = header_key(incoming.head)?;
@@ -73,7 +73,7 @@ fn read_publications(incoming: &Incoming<'_>) -> Result<Call, Refused> {
             Ok(Call::PublishAll { publications })
         }
         Method::Options => Ok(Call::Preflight { allow: MESSAGES_METHODS }),
-        _ => Err(Refused::method(MESSAGES_METHODS)),
+        _ => Err(RefusedCall::method(MESSAGES_METHODS)),
     }
 }
 
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a request for a path behind `/channels/`.
-    fn read(&self, names: &str) -> Result<Call, Refused> {
+    fn read(&self, names: &str) -> Result<Call, RefusedCall> {
         if let Some((name, part)) = names.split_once('/') {
             return self.read_part(name, part);
         }
@@ -110,12 +110,12 @@ impl<'a> Reader<'a> {
                 Ok(Call::Probe { channels })
             }
             Method::Options => Ok(Call::Preflight { allow }),
-            _ => Err(Refused::method(allow)),
+            _ => Err(RefusedCall::method(allow)),
         }
     }
 
     /// Reads a request for a part of one channel.
-    fn read_part(&self, name: &str, part: &str) -> Result<Call, Refused> {
+    fn read_part(&self, name: &str, part: &str) -> Result<Call, RefusedCall> {
         let is_admin = self.door == Door::Admin;
         let is_there = matches!(part, "history" | "presence") || part == "info" && is_admin;
         if !is_there {
@@ -130,12 +130,12 @@ impl<'a> Reader<'a> {
             ("history", Method::Delete) if is_admin => Ok(Call::Clear { channel }),
             ("history", method) => {
                 let allow = if is_admin { "GET, DELETE, OPTIONS" } else { PART_METHODS };
-                if method == Method::Options { Ok(Call::Preflight { allow }) } else { Err(Refused::method(allow)) }
+                if method == Method::Options { Ok(Call::Preflight { allow }) } else { Err(RefusedCall::method(allow)) }
             }
             ("presence", Method::Get) => Ok(Call::Who { channel }),
             (_, Method::Get) => Ok(Call::Inspect { channel }),
             (_, Method::Options) => Ok(Call::Preflight { allow: PART_METHODS }),
-            _ => Err(Refused::method(PART_METHODS)),
+            _ => Err(RefusedCall::method(PART_METHODS)),
         }
     }
 
@@ -166,11 +166,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a request to `/channels` itself.
-    fn read_list(&self) -> Result<Call, Refused> {
+    fn read_list(&self) -> Result<Call, RefusedCall> {
         match self.head.method() {
-            Method::Get => self.listing().map(|listing| Call::List { listing }).map_err(Refused::from),
+            Method::Get => self.listing().map(|listing| Call::List { listing }).map_err(RefusedCall::from),
             Method::Options => Ok(Call::Preflight { allow: PART_METHODS }),
-            _ => Err(Refused::method(PART_METHODS)),
+            _ => Err(RefusedCall::method(PART_METHODS)),
         }
     }
 
@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a request that publishes its body.
-    fn publish(&self, names: &str) -> Result<Call, Refused> {
+    fn publish(&self, names: &str) -> Result<Call, RefusedCall> {
         let mut channels = channels(names, self.limits)?;
         if self.body.len() > self.limits.message_bytes_max {
             return Err(Problem::MessageTooLarge(self.limits.message_bytes_max).into());
@@ -197,18 +197,18 @@ impl<'a> Reader<'a> {
             let reply = ReplyTo::Native { channel: channel.clone(), callback: None };
             return Ok(Call::Publish { channel, draft, reply });
         }
-        let publications = channels.into_iter().map(|channel| Publication { channel, draft: draft.clone() });
+        let publications = channels.into_iter().map(|channel| AddressedDraft { channel, draft: draft.clone() });
         Ok(Call::PublishAll { publications: publications.collect() })
     }
 
-    fn get(&self, names: &str) -> Result<Call, Refused> {
+    fn get(&self, names: &str) -> Result<Call, RefusedCall> {
         let query = Query::new(self.head.query());
         let callback: Option<Box<str>> = match query.get("callback") {
             Ok(None) => None,
             Ok(Some(name)) if is_callback(&name) => Some(name.into()),
             _ => return Err(Problem::BadCallback.into()),
         };
-        let refused = |problem| Refused::Problem { problem, callback: callback.clone(), allow: "" };
+        let refused = |problem| RefusedCall::Problem { problem, callback: callback.clone(), allow: "" };
         if let Some(text) = query.get("publish").map_err(|_| refused(Problem::BadParameter("publish")))? {
             // Without a callback, this is not a request of a script tag, but a GET that changes
             // something.
@@ -229,28 +229,28 @@ impl<'a> Reader<'a> {
         self.subscribe(names, query, callback.clone()).map_err(refused)
     }
 
-    fn open_socket(&self, names: &str, query: Query<'_>) -> Result<Call, Refused> {
+    fn open_socket(&self, names: &str, query: Query<'_>) -> Result<Call, RefusedCall> {
         self.accept_socket(|| self.channels_and_starts(names, query, None))
     }
 
     /// Reads a request for a WebSocket without channels.
-    fn open_session(&self) -> Result<Call, Refused> {
+    fn open_session(&self) -> Result<Call, RefusedCall> {
         match self.head.method() {
             Method::Get => self.accept_socket(|| Ok(Vec::new())),
-            _ => Err(Refused::method(PART_METHODS)),
+            _ => Err(RefusedCall::method(PART_METHODS)),
         }
     }
 
     fn accept_socket(
         &self,
-        channels: impl FnOnce() -> Result<Vec<(ChannelName, Start)>, Problem>,
-    ) -> Result<Call, Refused> {
+        channels: impl FnOnce() -> Result<Vec<(ChannelName, StartAt)>, Problem>,
+    ) -> Result<Call, RefusedCall> {
         let Accepted { response, origin, .. } = websocket::accept(self.head, &[SUBPROTOCOL])
-            .map_err(|refusal| Refused::Own { problem: None, response: refusal.into() })?;
+            .map_err(|refusal| RefusedCall::Own { problem: None, response: refusal.into() })?;
         if origin.is_some_and(|origin| !self.may_open_socket(origin)) {
             return Err(Problem::OriginForbidden.into());
         }
-        Ok(Call::Socket { subscription: Subscription::new(channels()?, Delivery::new(on_socket())), response })
+        Ok(Call::Socket { subscription: SubscribeRequest::new(channels()?, Delivery::new(on_socket())), response })
     }
 
     /// Returns whether pages of an origin may open a WebSocket. Browsers leave this decision to the
@@ -286,7 +286,8 @@ impl<'a> Reader<'a> {
                 Delivery { target: listener, ..Delivery::new(format) }
             }
         };
-        let subscription = Subscription { answer_at_once: wait_s == 0, ..Subscription::new(channels, delivery) };
+        let subscription =
+            SubscribeRequest { answer_at_once: wait_s == 0, ..SubscribeRequest::new(channels, delivery) };
         Ok(Call::Subscribe { subscription, wait_s })
     }
 
@@ -317,7 +318,7 @@ impl<'a> Reader<'a> {
         names: &str,
         query: Query<'_>,
         last_id: Option<&str>,
-    ) -> Result<Vec<(ChannelName, Start)>, Problem> {
+    ) -> Result<Vec<(ChannelName, StartAt)>, Problem> {
         let channels = channels(names, self.limits)?;
         let with_presence = with_presence(query)?;
         let after = query.get("after").map_err(|_| Problem::BadPosition("after"))?;
@@ -329,7 +330,7 @@ impl<'a> Reader<'a> {
         let mut channels = Starts { with_presence, ..Starts::default() }.of(channels)?;
         let starts = match starts_after(id, channels.len()) {
             Err(problem) if fault!("foreign-event-id-refused") => return Err(problem),
-            starts => starts.unwrap_or_else(|_| vec![Start::After(Spot::UNKNOWN); channels.len()]),
+            starts => starts.unwrap_or_else(|_| vec![StartAt::After(Spot::UNKNOWN); channels.len()]),
         };
         channels.iter_mut().zip(starts).for_each(|((_, held), start)| *held = start);
         Ok(channels)
@@ -378,7 +379,7 @@ pub(super) struct Starts<'a> {
 
 impl Starts<'_> {
     /// Returns the channels of the subscription, sorted, and the start in each.
-    pub(super) fn of(self, mut channels: Vec<ChannelName>) -> Result<Vec<(ChannelName, Start)>, Problem> {
+    pub(super) fn of(self, mut channels: Vec<ChannelName>) -> Result<Vec<(ChannelName, StartAt)>, Problem> {
         if self.with_presence == Some(true) {
             // A pattern has no members.
             if channels.iter().any(ChannelName::is_pattern) {
@@ -389,10 +390,10 @@ impl Starts<'_> {
             channels.sort();
         }
         let starts = match (self.after, self.last) {
-            (None, Some(count)) => vec![Start::Last(count); channels.len()],
+            (None, Some(count)) => vec![StartAt::Last(count); channels.len()],
             (Some(_), Some(_)) => return Err(Problem::Excluded("after", "'last'")),
-            (None | Some("latest"), None) => vec![Start::Latest; channels.len()],
-            (Some("oldest"), None) => vec![Start::Oldest; channels.len()],
+            (None | Some("latest"), None) => vec![StartAt::Latest; channels.len()],
+            (Some("oldest"), None) => vec![StartAt::Oldest; channels.len()],
             (Some(position), None) => starts_after(position, channels.len())?,
         };
         Ok(channels.into_iter().zip(starts).collect())
@@ -409,9 +410,9 @@ fn with_presence(query: Query<'_>) -> Result<Option<bool>, Problem> {
     }
 }
 
-fn starts_after(position: &str, channels: usize) -> Result<Vec<Start>, Problem> {
+fn starts_after(position: &str, channels: usize) -> Result<Vec<StartAt>, Problem> {
     let spots = parse_position(position, channels).map_err(|_| Problem::BadPosition("after"))?;
-    Ok(spots.into_iter().map(Start::After).collect())
+    Ok(spots.into_iter().map(StartAt::After).collect())
 }
 
 /// Returns the channels of a path.

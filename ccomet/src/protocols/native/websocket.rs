@@ -13,7 +13,7 @@ use crate::core::json;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
 use crate::core::problem::Problem;
-use crate::hub::{Delivery, Label, Start, Subscription};
+use crate::hub::{Delivery, Label, StartAt, SubscribeRequest};
 
 /// The maximum bytes of a command to unsubscribe that is read although the client is over its
 /// limit.
@@ -27,7 +27,7 @@ pub(crate) enum Command {
     /// Replaces the client's token.
     Token { token: String, reference: Option<i64> },
     /// Adds a subscription of its own for further channels.
-    Subscribe { channels: Vec<(ChannelName, Start)>, label: Label },
+    Subscribe { channels: Vec<(ChannelName, StartAt)>, label: Label },
     /// Ends an added subscription.
     Unsubscribe { label: Label },
 }
@@ -110,8 +110,8 @@ fn read_names(list: &RawValue, limits: &Limits) -> Result<Vec<String>, Problem> 
 }
 
 /// Returns the hub's subscription for a command that adds one to a WebSocket.
-pub(crate) fn subscription(channels: Vec<(ChannelName, Start)>, label: Label) -> Subscription {
-    Subscription { label: Some(label), ..Subscription::new(channels, Delivery::new(on_socket())) }
+pub(crate) fn subscription(channels: Vec<(ChannelName, StartAt)>, label: Label) -> SubscribeRequest {
+    SubscribeRequest { label: Some(label), ..SubscribeRequest::new(channels, Delivery::new(on_socket())) }
 }
 
 /// Returns the reference of a message that is not executed, if it can be found.
@@ -176,9 +176,9 @@ mod tests {
         let channel = |name| ChannelName::new(name).expect("a name");
         let (a, b) = (channel("a"), channel("b"));
         for (text, channels) in [
-            ("", vec![(a.clone(), Start::Latest), (b.clone(), Start::Latest)]),
-            (r#","after":"oldest""#, vec![(a.clone(), Start::Oldest), (b.clone(), Start::Oldest)]),
-            (r#","last":3,"presence":false"#, vec![(a, Start::Last(3)), (b, Start::Last(3))]),
+            ("", vec![(a.clone(), StartAt::Latest), (b.clone(), StartAt::Latest)]),
+            (r#","after":"oldest""#, vec![(a.clone(), StartAt::Oldest), (b.clone(), StartAt::Oldest)]),
+            (r#","last":3,"presence":false"#, vec![(a, StartAt::Last(3)), (b, StartAt::Last(3))]),
         ] {
             let command = read(&format!(r#"{{"type":"subscribe","channels":["b","a"],"ref":-1{text}}}"#), &limits);
             assert_eq!(command, Ok(Command::Subscribe { channels, label: Label(-1) }));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sealed_http::Response;
 use sealed_http::site::{Field, Query};
 
-use super::call::{Call, Refused};
+use super::call::{Call, RefusedCall};
 use super::route::{Incoming, parse_number};
 use super::{Answer, Exposure, Protocol};
 use crate::config::Api;
@@ -18,8 +18,8 @@ use crate::core::message::ChannelName;
 use crate::core::position::Spot;
 use crate::core::problem::Problem;
 use crate::hub::{
-    Delivery, Encoder, Encoders, Format, Item, Label, PlacedMessage, PollOutcome, ReplyBody, Start, StreamEvent,
-    Subscription,
+    Delivery, Encoder, Encoders, Format, Item, Label, PlacedMessage, PollOutcome, ReplyBody, StartAt, StreamEvent,
+    SubscribeRequest,
 };
 
 /// The table of protocols that tests pass to the hub.
@@ -73,12 +73,12 @@ impl Protocol for Toy {
         true
     }
 
-    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, RefusedCall>> {
         let channel = ChannelName::new(incoming.head.path().strip_prefix("/toy/")?).map_err(|_| Problem::BadChannel);
         let number = Query::new(incoming.head.query()).get("poll").ok().flatten().and_then(|text| parse_number(&text));
-        let (format, start) = number.map_or((STREAM, Start::Latest), |number| (POLL, Start::Number(number)));
-        Some(channel.map_err(Refused::from).map(|channel| Call::Subscribe {
-            subscription: Subscription::new(vec![(channel, start)], Delivery::new(format)),
+        let (format, start) = number.map_or((STREAM, StartAt::Latest), |number| (POLL, StartAt::Number(number)));
+        Some(channel.map_err(RefusedCall::from).map(|channel| Call::Subscribe {
+            subscription: SubscribeRequest::new(vec![(channel, start)], Delivery::new(format)),
             wait_s: 30,
         }))
     }
@@ -111,7 +111,7 @@ mod tests {
     use crate::core::position::Epoch;
     use crate::core::time::UnixMillis;
     use crate::engine::{ChannelEvent, Window};
-    use crate::hub::{Hub, Reply, Sink};
+    use crate::hub::{Hub, PollReply, Sink};
     use crate::protocols::call::Door;
     use crate::protocols::route::read_by;
 
@@ -150,13 +150,13 @@ mod tests {
             self.0.push_str("ended\n");
         }
 
-        fn answer(&mut self, _: ConnectionId, _: Format, reply: Reply) {
-            let Reply::Encoded(body) = reply else { panic!("no reply: {reply:?}") };
+        fn answer(&mut self, _: ConnectionId, _: Format, reply: PollReply) {
+            let PollReply::Encoded(body) = reply else { panic!("no reply: {reply:?}") };
             self.0.push_str(&String::from_utf8_lossy(&body.bytes));
         }
     }
 
-    fn request(target: &str) -> Subscription {
+    fn request(target: &str) -> SubscribeRequest {
         let text = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let head = RequestHead::parse(text.as_bytes(), &Limits::default()).expect("a head");
         let incoming = Incoming { door: Door::Front, head: &head, body: &[], config: &Config::default() };

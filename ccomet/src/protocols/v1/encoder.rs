@@ -9,7 +9,7 @@ use crate::config::Api;
 use crate::hub::{
     Delivery, Encoder, Format, Item, Label, PlacedMessage, PollOutcome, ReplyBody, SessionRules, StreamEvent,
 };
-use crate::protocols::call::{Call, Refused};
+use crate::protocols::call::{Call, RefusedCall};
 use crate::protocols::format::response::script_response;
 use crate::protocols::route::Incoming;
 use crate::protocols::{Answer, Exposure, Protocol};
@@ -61,7 +61,7 @@ impl Protocol for V1 {
         apis.contains(&Api::Classic)
     }
 
-    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+    fn read(&self, incoming: &Incoming<'_>) -> Option<Result<Call, RefusedCall>> {
         request::read(incoming)
     }
 

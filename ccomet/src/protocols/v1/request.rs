@@ -6,8 +6,8 @@ use sealed_http::{Method, Response};
 
 use super::{ROW, items};
 use crate::core::message::{ChannelName, Draft};
-use crate::hub::{Delivery, Format, Start, Subscription};
-use crate::protocols::call::{Call, Door, Refused, ReplyTo};
+use crate::hub::{Delivery, Format, StartAt, SubscribeRequest};
+use crate::protocols::call::{Call, Door, RefusedCall, ReplyTo};
 use crate::protocols::format::jsonp::is_callback;
 use crate::protocols::format::response::{JSON, script_response};
 use crate::protocols::route::{Incoming, parse_number};
@@ -18,18 +18,18 @@ const SNAME_BYTES_MAX: usize = 128;
 const METHODS: &str = "GET, OPTIONS";
 
 /// Reads a request, if its path is one of this API's at that listener.
-pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, Refused>> {
+pub(super) fn read(incoming: &Incoming<'_>) -> Option<Result<Call, RefusedCall>> {
     if incoming.door != Door::Front || !matches!(incoming.head.path(), "/sign" | "/publish" | "/subscribe") {
         return None;
     }
     Some(match incoming.head.method() {
         Method::Get => read_get(incoming),
         Method::Options => Ok(Call::Preflight { allow: METHODS }),
-        _ => Err(Refused::method(METHODS)),
+        _ => Err(RefusedCall::method(METHODS)),
     })
 }
 
-fn read_get(incoming: &Incoming<'_>) -> Result<Call, Refused> {
+fn read_get(incoming: &Incoming<'_>) -> Result<Call, RefusedCall> {
     let query = Query::new(incoming.head.query());
     let callback: Box<str> = match query.get("callback") {
         Ok(Some(name)) if is_callback(&name) => name.into(),
@@ -51,17 +51,17 @@ fn read_call(incoming: &Incoming<'_>, query: Query<'_>, callback: Box<str>) -> O
             Some(Call::Publish { channel, draft, reply: ReplyTo::V1 { callback } })
         }
         _ => {
-            let start = Start::Number(parse_number(&get("seqid")?)?);
+            let start = StartAt::Number(parse_number(&get("seqid")?)?);
             let delivery =
                 Delivery { target: Some(callback), name: Some(sname.into()), ..Delivery::new(Format::poll(ROW)) };
-            let subscription = Subscription::new(vec![(channel, start)], delivery);
+            let subscription = SubscribeRequest::new(vec![(channel, start)], delivery);
             Some(Call::Subscribe { subscription, wait_s: incoming.times().classic_poll_s })
         }
     }
 }
 
 /// Returns the answer to a request with invalid parameters or an invalid callback.
-fn bad_parameters(callback: Option<&str>) -> Refused {
+fn bad_parameters(callback: Option<&str>) -> RefusedCall {
     let response = match callback {
         Some(callback) => script_response(items::envelope_fixed(callback, items::BAD_PARAMETERS)),
         None => Response::new(400)
@@ -70,5 +70,5 @@ fn bad_parameters(callback: Option<&str>) -> Refused {
             .header("X-Content-Type-Options", "nosniff")
             .body(items::BAD_PARAMETERS),
     };
-    Refused::Own { problem: None, response }
+    RefusedCall::Own { problem: None, response }
 }

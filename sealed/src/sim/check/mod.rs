@@ -19,7 +19,7 @@ use self::report::Progress;
 use self::run::{Failure, Keep, Run};
 pub(super) use self::run::{is_recording, loop_panicked};
 use self::settings::Settings;
-use self::shrink::Limits;
+use self::shrink::ShrinkLimits;
 use super::{Faults, Random, Simulation};
 
 /// Draws the faults of a run.
@@ -28,7 +28,7 @@ type DrawFaults = dyn Fn(&mut Random) -> Faults + Send + Sync;
 /// Default number of trace entries that a report shows.
 const TRACE_ENTRIES: usize = 60;
 /// Default limits of the reduction of a failed run.
-const SHRINK: Limits = Limits { runs_max: 1_000, time_max: Duration::from_secs(10) };
+const SHRINK: ShrinkLimits = ShrinkLimits { runs_max: 1_000, time_max: Duration::from_secs(10) };
 
 /// Runs `test` once for each seed, each time with a new [`Simulation`], on all cores. The short
 /// form of [`Check`], which describes the report and the environment variables.
@@ -124,7 +124,7 @@ pub struct Check {
     threads: usize,
     trace_entries: usize,
     faults: Option<Box<DrawFaults>>,
-    shrink: Limits,
+    shrink: ShrinkLimits,
 }
 
 impl std::fmt::Debug for Check {
@@ -165,7 +165,7 @@ impl Check {
     /// altogether. Initially 1,000 and ten seconds. A repetition that has begun is not interrupted.
     /// With 0 repetitions, a run is reported as it is.
     pub fn shrink(mut self, runs_max: u32, time_max: Duration) -> Self {
-        self.shrink = Limits { runs_max, time_max };
+        self.shrink = ShrinkLimits { runs_max, time_max };
         self
     }
 

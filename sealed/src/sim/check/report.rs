@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::run::{Failure, Panic};
+use super::run::{CaughtPanic, Failure};
 use super::shrink::{Shrunk, Unshrunk};
 use crate::sim::occurrences::{Numbers, Occurrence};
 
@@ -67,8 +67,8 @@ pub(super) fn of_faults(seed: u64, failure: &Failure, shrunk: &Result<Shrunk, Un
     text
 }
 
-fn of_panic(panic: &Panic) -> String {
-    let Panic { message, location, .. } = panic;
+fn of_panic(panic: &CaughtPanic) -> String {
+    let CaughtPanic { message, location, .. } = panic;
     let message = message.trim_end();
     if location.is_empty() { format!("panicked: {message}") } else { format!("panicked at {location}:\n{message}") }
 }

@@ -34,7 +34,7 @@ pub(super) enum Keep {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct RunOutcome {
     pub(super) failure: Option<Failure>,
     /// The trace, if the number of entries is not limited or the run has failed.
     pub(super) trace: String,
@@ -45,14 +45,14 @@ pub(super) struct Outcome {
 /// The panic that ended a run.
 #[derive(Debug, Default)]
 pub(super) struct Failure {
-    pub(super) panic: Panic,
+    pub(super) panic: CaughtPanic,
     /// The panic of the test that followed from it, if the first was in a loop.
-    pub(super) then: Option<Panic>,
+    pub(super) then: Option<CaughtPanic>,
 }
 
 /// A panic as the hook sees it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Panic {
+pub(super) struct CaughtPanic {
     pub(super) message: String,
     pub(super) location: String,
     /// Empty unless the environment asks for it.
@@ -66,9 +66,9 @@ struct Recorder {
     handle: Handle,
     trace_entries: usize,
     has_stack: bool,
-    last: Option<Panic>,
+    last: Option<CaughtPanic>,
     /// The panic that ended a loop.
-    of_loop: Option<Panic>,
+    of_loop: Option<CaughtPanic>,
 }
 
 thread_local! {
@@ -77,7 +77,7 @@ thread_local! {
 
 impl Run<'_> {
     /// Runs the test once.
-    pub(super) fn make(&self, test: &impl Fn(&Simulation)) -> Outcome {
+    pub(super) fn make(&self, test: &impl Fn(&Simulation)) -> RunOutcome {
         let sim = Simulation::new(self.seed);
         if let Some(faults) = self.faults {
             sim.set_faults(faults(&mut sim.random(FAULTS_STREAM)));
@@ -101,20 +101,20 @@ impl Run<'_> {
         let Err(payload) = result else {
             let is_wanted = trace_entries == usize::MAX;
             let trace = if is_wanted { handle.trace(trace_entries) } else { String::new() };
-            return Outcome { failure: None, trace, happened };
+            return RunOutcome { failure: None, trace, happened };
         };
         let (last, of_loop) = recorder.map_or((None, None), |recorder| (recorder.last, recorder.of_loop));
         // Without the hook, which the test may have replaced, there is only the payload.
-        let last = last.unwrap_or_else(|| Panic {
+        let last = last.unwrap_or_else(|| CaughtPanic {
             message: text_of(&*payload),
             trace: handle.trace(trace_entries),
-            ..Panic::default()
+            ..CaughtPanic::default()
         });
         let failure = match of_loop {
             Some(of_loop) => Failure { panic: of_loop, then: Some(last) },
             None => Failure { panic: last, then: None },
         };
-        Outcome { trace: failure.panic.trace.clone(), failure: Some(failure), happened }
+        RunOutcome { trace: failure.panic.trace.clone(), failure: Some(failure), happened }
     }
 }
 
@@ -152,7 +152,7 @@ fn record(info: &PanicHookInfo<'_>) -> bool {
         let Some(recorder) = &mut *recorder else { return false };
         let backtrace = if recorder.has_stack { Backtrace::capture() } else { Backtrace::disabled() };
         let has_backtrace = backtrace.status() == BacktraceStatus::Captured;
-        recorder.last = Some(Panic {
+        recorder.last = Some(CaughtPanic {
             message: text_of(info.payload()),
             location: info.location().map_or_else(String::new, ToString::to_string),
             backtrace: if has_backtrace { backtrace.to_string() } else { String::new() },

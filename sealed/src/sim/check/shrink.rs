@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::run::{Failure, Keep, Outcome};
+use super::run::{Failure, Keep, RunOutcome};
 use crate::sim::occurrences::Occurrence;
 
 /// How long a run is reduced at most.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ShrinkLimits {
     pub(super) runs_max: u32,
     pub(super) time_max: Duration,
 }
@@ -38,7 +38,7 @@ pub(super) enum Unshrunk {
 struct Shrinker<R> {
     repeat: R,
     location: String,
-    limits: Limits,
+    limits: ShrinkLimits,
     began: Instant,
     runs: u32,
     is_cut_short: bool,
@@ -50,8 +50,8 @@ struct Shrinker<R> {
 /// to keep.
 pub(super) fn shrink(
     failure: &Failure,
-    limits: Limits,
-    repeat: impl FnMut(Keep) -> Outcome,
+    limits: ShrinkLimits,
+    repeat: impl FnMut(Keep) -> RunOutcome,
 ) -> Result<Shrunk, Unshrunk> {
     if limits.runs_max == 0 {
         return Err(Unshrunk::Nothing);
@@ -82,7 +82,7 @@ pub(super) fn shrink(
     Ok(Shrunk { left, of, failure, runs, is_cut_short })
 }
 
-impl<R: FnMut(Keep) -> Outcome> Shrinker<R> {
+impl<R: FnMut(Keep) -> RunOutcome> Shrinker<R> {
     /// Makes a run. If it fails at the same location, it is the best so far: a run with only the
     /// faults that happened in it is the same run, because those that it did not reach have no
     /// effect.
@@ -92,7 +92,7 @@ impl<R: FnMut(Keep) -> Outcome> Shrinker<R> {
             return false;
         }
         self.runs += 1;
-        let Outcome { failure: Some(failure), happened, .. } = (self.repeat)(keep) else { return false };
+        let RunOutcome { failure: Some(failure), happened, .. } = (self.repeat)(keep) else { return false };
         let is_same = failure.panic.location == self.location;
         if is_same {
             self.left = happened;

@@ -14,7 +14,7 @@ use crate::sim::trace::{Entry, Lost, PortId};
 use crate::sim::{Faults, Link};
 
 /// A datagram socket.
-pub(super) struct Port {
+pub(super) struct SimulatedPort {
     serial: u32,
     address: Address,
     peer: Option<Address>,
@@ -59,7 +59,7 @@ impl Net {
         }
         self.serial += 1;
         let serial = self.serial as u32;
-        let index = self.ports.insert(Port {
+        let index = self.ports.insert(SimulatedPort {
             serial,
             address,
             peer: peer.cloned(),
@@ -106,7 +106,7 @@ impl Net {
         if is_taken(self, &address) { Err(io::ErrorKind::AddrInUse.into()) } else { Ok(address) }
     }
 
-    fn port(&mut self, id: PortId) -> Option<&mut Port> {
+    fn port(&mut self, id: PortId) -> Option<&mut SimulatedPort> {
         self.ports.get_mut(id.index as usize).filter(|port| port.serial == id.serial)
     }
 
@@ -251,11 +251,11 @@ impl Net {
 
     /// Returns the sockets that a datagram to an address reaches.
     fn receivers(&mut self, source: &Address, to: &Address, except: Option<PortId>) -> Vec<PortId> {
-        let is_open_to = |port: &Port| port.peer.as_ref().is_none_or(|peer| peer == source);
-        let id = |(index, port): (usize, &Port)| PortId { index: index as u32, serial: port.serial };
+        let is_open_to = |port: &SimulatedPort| port.peer.as_ref().is_none_or(|peer| peer == source);
+        let id = |(index, port): (usize, &SimulatedPort)| PortId { index: index as u32, serial: port.serial };
         let open = || self.ports.iter().filter(|(_, port)| is_open_to(port));
         if let Some(group) = to.inet().filter(|to| to.ip().is_multicast()) {
-            let is_member = |port: &Port| {
+            let is_member = |port: &SimulatedPort| {
                 port.groups.contains(&group.ip()) && port.address.inet().is_some_and(|at| at.port() == group.port())
             };
             let members = open().filter(|(_, port)| is_member(port)).map(id);

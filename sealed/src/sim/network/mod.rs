@@ -57,7 +57,7 @@ pub(in crate::sim) struct Net {
     partitions: partitions::Partitions,
     endpoints: Slab<Endpoint>,
     listeners: Slab<Listening>,
-    ports: Slab<datagrams::Port>,
+    ports: Slab<datagrams::SimulatedPort>,
     pollers: Vec<Polling>,
     events: BinaryHeap<Reverse<Scheduled>>,
     /// Number of the events above that are in transit; the others are time limits.
