@@ -33,7 +33,7 @@
 //! config.front.listen = "127.0.0.1:0".parse()?;
 //! config.admin.listen = "127.0.0.1:0".parse()?;
 //! let mut server = Server::bind(config)?;
-//! // Clients may read, and only the program publishes.
+//! // Clients of the public listener may only read. (Those of the admin listener are not judged.)
 //! server.on_call(|call| if call.action() == Action::Publish { Decision::Refuse } else { Decision::Allow });
 //! let handle = server.handle();
 //! let running = std::thread::spawn(move || server.run());

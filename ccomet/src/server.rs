@@ -37,6 +37,17 @@ pub enum Error {
 
 /// Listening sockets for a server to take over, for instance from socket activation. One loop
 /// accepts their connections, for all loops.
+///
+/// ```
+/// use std::net::TcpListener;
+/// use ccomet::{Config, Server, Sockets};
+///
+/// let (front, admin) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+/// let sockets = Sockets { front: Some(front), admin: Some(admin) };
+/// let server = Server::bind_with(Config::default(), sockets)?;
+/// # drop(server);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// The public listener, in place of `front.listen`.
@@ -191,7 +202,7 @@ impl Server {
     /// Runs until it is stopped and has drained. Blocks.
     ///
     /// # Errors
-    /// If a loop fails, or if it panics, as a closure of the program may do.
+    /// If a loop fails or panics, including in a closure passed by the program.
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
         warn(&self.config.admin);

@@ -1,10 +1,10 @@
 //! A small, strict HTTP/1.1 implementation: a codec on byte slices, and a server and client on the
 //! [`sealed`] event loop.
 //!
-//! [`RequestDecoder`](codec::RequestDecoder) and [`Response`] are plain state machines and need no
-//! event loop. [`Server`] is a [`sealed::Service`] that runs them on connections and passes
-//! complete requests to a [`Handler`]. The handler responds at once, holds the request and responds
-//! later, or streams the response.
+//! [`RequestDecoder`](codec::RequestDecoder) is a plain state machine and [`Response`] a plain
+//! value; neither needs an event loop. [`Server`] is a [`sealed::Service`] that runs them on
+//! connections and passes complete requests to a [`Handler`]. The handler responds at once, holds
+//! the request and responds later, or streams the response.
 //!
 //! [`Handler::intake`] decides what happens to a request body: the server collects it under a
 //! limit, passes it on as it arrives, or refuses it unread. A connection can switch to another

@@ -225,6 +225,15 @@ fn is_same_family(one: &Address, other: &Address) -> bool {
 
 /// A multicast group, and the interface of this host to use for it. An IP address converts into a
 /// group on the interface that the system chooses.
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use sealed::{Datagram, Multicast};
+///
+/// let (group, interface) = (Ipv4Addr::new(239, 1, 2, 3), Ipv4Addr::new(10, 0, 0, 1));
+/// let datagram = Datagram::on("0.0.0.0:5000").join(Multicast::V4 { group, interface });
+/// # let _ = datagram;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Multicast {

@@ -97,9 +97,9 @@ pub enum CloseReason {
     Failed(io::ErrorKind),
     /// An outgoing connection could not be made.
     NotConnected(io::ErrorKind),
-    /// The deadline of the connection passed, or the limit of its TLS handshake on the server's
-    /// side; or the connection was closed, and its peer accepted no queued output for the [linger
-    /// time](crate::Context::set_linger).
+    /// The deadline of the connection passed, or the limit of a TLS handshake, except that of an
+    /// outgoing connection that is being made; or the connection was closed, and its peer accepted
+    /// no queued output for the [linger time](crate::Context::set_linger).
     TimedOut,
     /// A write would have queued more than
     /// [`Config::output_bytes_max`](crate::Config::output_bytes_max) for the connection.

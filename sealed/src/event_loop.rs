@@ -61,9 +61,9 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// # Ticks
 ///
-/// A tick begins with a wait for events. [`started`](Service::started),
-/// [`draining`](Service::draining) and [`signalled`](Service::signalled) come first, if there is
-/// reason to call them. Then each tick has four steps, always in this order:
+/// Before its first wait, the loop calls [`started`](Service::started). A tick waits for events,
+/// calls [`draining`](Service::draining) and [`signalled`](Service::signalled) if there is reason
+/// to, and then goes through four steps, always in this order:
 ///
 /// 1. Connections are accepted and made.
 /// 2. Input is read: of connections, then of datagram sockets. After it, the readiness of
@@ -161,8 +161,8 @@ impl<S: Service> EventLoop<S> {
     }
 
     /// Makes SIGINT and SIGTERM stop the loop: the loop drains within its drain limit, and a second
-    /// signal ends that limit. This holds for the whole process until it ends: after
-    /// [`run`](Self::run) has returned, the signals have no effect any more.
+    /// signal makes that limit expire at once. This holds for the whole process until it ends:
+    /// after [`run`](Self::run) has returned, the signals have no effect any more.
     ///
     /// # Errors
     ///

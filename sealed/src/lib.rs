@@ -85,8 +85,8 @@
 //!
 //! No feature is enabled by default.
 //!
-//! - `sim`: a simulated network with virtual time, to test a service against every fault of a
-//!   network.
+//! - `sim`: a simulated network with virtual time, to test a service against the faults of
+//!   networks.
 //! - `tls`: TLS by rustls, for servers and clients, from the start of a connection or later
 //!   (STARTTLS).
 //! - `pin`: pins each loop of a pool to a processor of its own, on Linux.

@@ -281,7 +281,7 @@ impl<M: Send + 'static> Pool<M> {
     }
 
     /// Makes SIGINT and SIGTERM stop the pool from now on: all loops drain within the drain limit,
-    /// and a second signal ends that limit.
+    /// and a second signal makes that limit expire at once.
     ///
     /// # Errors
     ///

@@ -46,8 +46,8 @@ pub struct Resolver {
 /// Take the fields that you do not set from [`Default`]: a minor version may add fields.
 #[derive(Debug, Clone)]
 pub struct ResolverConfig {
-    /// Time for which addresses are reused. The system's resolver reports no time to live. Zero
-    /// disables the cache. Default 30 s.
+    /// Time for which addresses are reused. The system's resolver reports no time to live. With
+    /// zero they are not reused. Default 30 s.
     pub cache_time: Duration,
     /// Time for which a failed lookup is not repeated. Default 1 s.
     pub failure_time: Duration,
@@ -120,8 +120,9 @@ impl Resolver {
     /// Creates a resolver that asks the system (`getaddrinfo`). On simulated workers it knows the
     /// names that were set with `Simulation::set_name`.
     ///
-    /// A failure has the kind [`NotFound`](io::ErrorKind::NotFound), whether the name does not
-    /// exist or no name server answers: systems do not tell these apart. With
+    /// A failed lookup has the kind [`NotFound`](io::ErrorKind::NotFound), whether the name does
+    /// not exist or no name server answers: systems do not tell these apart. Errors of the system
+    /// itself, such as having no descriptors left, keep their kind. With
     /// [`Context::resolve`](crate::Context::resolve), the error of the system is its source.
     pub fn new(workers: &Workers, config: ResolverConfig) -> Self {
         #[cfg(feature = "sim")]
@@ -140,6 +141,17 @@ impl Resolver {
     /// Creates a resolver that calls `look_up` with the name of a host, on a thread of `workers`.
     /// A name without addresses is the same as an error of the kind
     /// [`NotFound`](io::ErrorKind::NotFound).
+    ///
+    /// ```
+    /// use sealed::{Resolver, ResolverConfig, Workers};
+    ///
+    /// let workers = Workers::new(2, 100);
+    /// let resolver = Resolver::with_lookup(&workers, ResolverConfig::default(), |host| match host {
+    ///     "db" => Ok(vec![[10, 0, 0, 5].into()]),
+    ///     _ => Err(std::io::ErrorKind::NotFound.into()),
+    /// });
+    /// # let _ = resolver;
+    /// ```
     pub fn with_lookup(
         workers: &Workers,
         config: ResolverConfig,

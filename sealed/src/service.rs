@@ -83,9 +83,9 @@ pub trait Service: Sized + 'static {
 
     /// Handles a drained output queue: the kernel has taken the queued output of the connection
     /// except for at most [`Config::output_low_bytes`](crate::Config::output_low_bytes), so the
-    /// service can write more. It is called whenever a queue has drained, even if no write returned
-    /// false. With TLS, up to 64 KiB of encrypted output may still be unsent. (The method has
-    /// nothing to do with [`draining`](Service::draining).)
+    /// service can write more. It is called when the queue falls from above the low watermark to it
+    /// or below, even if no write returned false. With TLS, up to 64 KiB of encrypted output may
+    /// still be unsent. (The method has nothing to do with [`draining`](Service::draining).)
     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {}
 
     /// Handles a deadline, set with [`Context::set_deadline`], that has passed. By default, aborts
@@ -96,8 +96,8 @@ pub trait Service: Sized + 'static {
 
     /// Handles the end of a connection. The loop calls this exactly once per connection, as the
     /// last call for it, unless a panic ends the loop or the loop is dropped. The id stays valid
-    /// until the end of the tick, but [`Context::state`] returns a default value, because `state`
-    /// is the state, and nothing can be sent any more.
+    /// until the end of the tick. The state has been moved into `state`, so [`Context::state`]
+    /// returns a default value, and nothing can be sent any more.
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, state: Self::Connection, reason: CloseReason) {}
 
     /// Handles a datagram that a socket opened with [`Context::bind_datagram`] has received from
@@ -154,9 +154,11 @@ pub trait Service: Sized + 'static {
     /// [`CloseReason::Panicked`]. Effects that the call had before it panicked remain. This suits,
     /// for example, a parser from another crate that sees only the bytes of one peer.
     ///
-    /// A panic outside the calls of this trait, such as a panic in a `Drop`, does not reach this
-    /// method: it unwinds through `turn`, and every later `turn` returns the error. In a program
-    /// that is compiled with `panic = "abort"`, a panic ends the process.
+    /// A panic in a future counts as one of a call, even while the future is dropped. A panic in
+    /// the destructor of a message or of work that the loop discards is ignored. Other panics
+    /// outside the calls of this trait do not reach this method: such a panic unwinds through
+    /// `turn`, and every later `turn` returns the error. In a program that is compiled with `panic
+    /// = "abort"`, a panic ends the process.
     ///
     /// # Errors
     ///

@@ -202,7 +202,7 @@ impl Connect {
     /// place of the name that is not allowed, a name that cannot be one, or a full queue of the
     /// workers ([`WouldBlock`](io::ErrorKind::WouldBlock)). A failure that the lookup finds ends
     /// the connection with [`CloseReason::NotConnected`](crate::CloseReason::NotConnected) and the
-    /// kind [`NotFound`](io::ErrorKind::NotFound) or
+    /// kind of the failure, usually [`NotFound`](io::ErrorKind::NotFound) or
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
     ///
     /// A server that connects where its clients tell it to, such as a proxy, must not let them
@@ -284,6 +284,17 @@ impl From<UnixStream> for Socket {
 
 /// A socket that is already listening, such as one passed by socket activation, for
 /// [`Context::adopt_listener`](crate::Context::adopt_listener).
+///
+/// ```
+/// use std::net::TcpListener;
+/// use sealed::{Context, Listen, Service};
+///
+/// fn take_over<S: Service>(cx: &mut Context<S>, socket: TcpListener) -> sealed::Result<()> {
+///     let bound = cx.adopt_listener(socket, Listen::on("0.0.0.0:80"))?;
+///     println!("listening on {}", bound.address);
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub enum ListeningSocket {
     /// A TCP listener.

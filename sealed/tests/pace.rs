@@ -3,6 +3,7 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{Book, Call, Node, SECOND, address, ms};
 use sealed::sim::{Faults, Peer, Simulation};
 use sealed::{Config, Rate, Rates};
@@ -230,4 +231,28 @@ fn a_queue_is_reported_as_drained_whatever_the_low_watermark_is() {
         sim.settle();
         assert_eq!(node.calls(), [Call::Drained(id)], "{low}");
     }
+}
+
+#[test]
+fn a_batch_that_is_written_through_is_awaited_only_above_the_low_watermark() {
+    let sim = Simulation::new(1);
+    let config = Config { output_high_bytes: 40_000, output_low_bytes: 20_000, ..Config::default() };
+    let node = Node::start(&sim, config, Book::default());
+    let at = node.act(|cx| cx.listen(address("10.0.0.1:80")).expect("it is free")).address;
+    let mut peer = sim.connect(at);
+    peer.stall();
+    sim.settle();
+    let id = node.only();
+    let batch = [Bytes::from_static(&[b'x'; 1_000])];
+    loop {
+        let (is_through, queued) = node.act(|cx| (cx.write_through(id, &batch), cx.queued(id)));
+        assert_eq!(is_through, queued <= 20_000, "{queued}");
+        if queued > 21_000 {
+            break;
+        }
+    }
+    node.calls();
+    peer.unstall();
+    sim.settle();
+    assert_eq!(node.calls(), [Call::Drained(id)]);
 }

@@ -46,7 +46,8 @@ pub enum HandleError {
     /// nevertheless.
     #[error("the server has ended")]
     Stopped,
-    /// The call would block the thread of an event loop, and wait for this very loop.
+    /// [`wait`](super::Pending::wait) was called on the thread of an event loop, where it could
+    /// block the very loop that has to answer.
     #[error("a thread of an event loop must not wait")]
     OnLoop,
 }

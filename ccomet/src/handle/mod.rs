@@ -273,7 +273,7 @@ impl Handle {
     }
 
     /// Stops the server: it drains within `times.drain_s` seconds, and [`run`](crate::Server::run)
-    /// returns. A second call ends that time at once. This call does not block.
+    /// returns. A second call makes that time expire at once. This call does not block.
     pub fn stop(&self) {
         self.shared.stopper.stop();
     }

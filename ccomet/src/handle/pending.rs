@@ -13,7 +13,7 @@ use super::loop_thread::LoopThread;
 
 /// An answer in transit. The request is executed even if this is dropped.
 ///
-/// There are four ways to take the answer, all of which work on any thread:
+/// There are four ways to take the answer. All but `wait` also work on the thread of an event loop:
 ///
 /// - [`wait`](Self::wait) blocks the thread until it arrives;
 /// - `.await` waits asynchronously, under any runtime or none: it needs only a [`Waker`];
@@ -21,7 +21,7 @@ use super::loop_thread::LoopThread;
 /// - [`try_take`](Self::try_take) returns it if it has arrived.
 ///
 /// There is always an answer: [`HandleError::Unavailable`] after `times.reply_s` at the latest, and
-/// [`HandleError::Stopped`] if the server ends or is dropped. Only before the server
+/// [`HandleError::Stopped`] if the server ends or is dropped. Until the server
 /// [runs](crate::Server::run), there is no time limit.
 pub struct Pending<T> {
     slot: Arc<Slot<T>>,

@@ -27,7 +27,10 @@ const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
 /// ```
 /// # use sealed::ConnectionId;
 /// # use sealed_http::{Handler, Http, Request, Response};
-/// struct App;
+/// # use sealed::Workers;
+/// struct App {
+///     workers: Workers,
+/// }
 ///
 /// impl Handler for App {
 ///     /// The number of requests so far.
@@ -39,8 +42,11 @@ const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
 ///     fn request(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, request: &Request<'_>) {
 ///         let Some(count) = http.state_mut(id) else { return };
 ///         *count += 1;
-///         let (count, mailbox, path) = (*count, http.mailbox(), request.head.path().to_owned());
-///         std::thread::spawn(move || mailbox.post((id, count, format!("You wanted {path}\n"))));
+///         let (count, path) = (*count, request.head.path().to_owned());
+///         let work = http.offload_for(id, &self.workers, move |_| (id, count, format!("You wanted {path}\n")));
+///         if work.is_err() {
+///             http.respond(id, &Response::new(503));
+///         }
 ///     }
 ///
 ///     fn message(&mut self, http: &mut Http<'_, Self>, (id, count, answer): Self::Message) {
@@ -278,9 +284,10 @@ impl<H: Handler> Http<'_, H> {
     /// stream uses chunked coding, each part must already be framed, as [`encode_chunk`] does it.
     /// This way a part that many clients receive is framed only once.
     ///
-    /// Returns false if bytes are left in the queue; [`Handler::drained`] follows. For a stream
-    /// whose length is known, returns whether there is room for more, as [`write`](Self::write)
-    /// does. Returns true if the connection has no stream.
+    /// Returns false if more than [`output_low_bytes`](sealed::Config::output_low_bytes) are left
+    /// in the queue, by default if any are; [`Handler::drained`] follows. For a stream whose length
+    /// is known, returns whether there is room for more, as [`write`](Self::write) does. Returns
+    /// true if the connection has no stream.
     pub fn write_framed(&mut self, id: ConnectionId, chunks: &[Bytes]) -> bool {
         match self.cx.state(id) {
             Some(connection) if matches!(connection.phase, Phase::Streaming | Phase::Raw) => {

@@ -192,8 +192,9 @@ impl<H: Handler> Http<'_, H> {
         self.cx.reset(id);
     }
 
-    /// Closes all connections, each after its queued output has been sent: those to upstreams too,
-    /// whose requests then fail.
+    /// Closes all connections, each after its queued output has been sent, including those to
+    /// upstreams. Requests on these fail, except that one that may be repeated is sent once more on
+    /// a new connection.
     pub fn close_all(&mut self) {
         self.cx.close_all();
     }

@@ -282,6 +282,15 @@ impl<S: 'static> Site<S> {
 
     /// Calls `log` for each exchange that has ended: see [`Handler::exchanged`]. For a WebSocket
     /// that is the switch to it, with status 101; its messages are not logged.
+    ///
+    /// ```
+    /// use sealed_http::Site;
+    ///
+    /// let site = Site::new(()).get("/", |_, _, _| "Hello\n").log(|_, _, _, exchange| {
+    ///     println!("{} {} {:?}", exchange.method, exchange.path, exchange.status);
+    /// });
+    /// # drop(site);
+    /// ```
     #[must_use]
     pub fn log(mut self, log: impl Fn(&mut S, &mut Http<'_, Self>, ConnectionId, &Exchange) + Send + 'static) -> Self {
         self.log = Some(Box::new(log));

@@ -31,6 +31,16 @@ impl<S: Service> Context<S> {
     /// service. Each loop of a pool opens its own sockets; for sockets of several loops on one
     /// port, see [`Datagram::reuse_port`].
     ///
+    /// ```
+    /// use sealed::{Address, Context, DatagramId, Service};
+    ///
+    /// fn announce<S: Service>(cx: &mut Context<S>, to: &Address) -> Result<DatagramId, Box<dyn std::error::Error>> {
+    ///     let socket = cx.bind_datagram("0.0.0.0:0")?;
+    ///     cx.send_to(socket, to, b"here I am")?;
+    ///     Ok(socket)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns [`Error::Datagram`] if the address cannot be resolved or bound, if the peer cannot

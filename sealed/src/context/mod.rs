@@ -76,10 +76,10 @@ use crate::token::Registered;
 ///
 /// | the service | calls | the reason is |
 /// | --- | --- | --- |
-/// | has said all | [`close`](Self::close) | `Closed`, or `Ended` if the peer had [ended](Service::ended) before |
-/// | has said all, and still listens | [`half_close`](Self::half_close) | `Ended`, when the peer has ended too |
-/// | wants no more of it | [`abort`](Self::abort) | `Aborted` |
-/// | is called because the [deadline](Service::timed_out) has passed | [`time_out`](Self::time_out) | `TimedOut` |
+/// | has nothing more to send | [`close`](Self::close) | `Closed`, or `Ended` if the peer had [ended](Service::ended) before |
+/// | has nothing more to send, but still reads | [`half_close`](Self::half_close) | `Ended`, when the peer has ended too |
+/// | gives the connection up | [`abort`](Self::abort) | `Aborted` |
+/// | gives it up because its [deadline](Service::timed_out) has passed | [`time_out`](Self::time_out) | `TimedOut` |
 /// | wants the peer to see a failure | [`reset`](Self::reset) | `Aborted` |
 pub struct Context<S: Service> {
     pub(crate) config: Config,
@@ -260,7 +260,8 @@ impl<S: Service> Context<S> {
     }
 
     /// Starts the shutdown of this loop, or of all loops of its pool, as a stop signal does. Call it
-    /// once: a second call ends the drain limit.
+    /// once: a second call makes the drain limit expire at once, and cuts off the connections that
+    /// are left.
     pub fn stop(&mut self) {
         self.stopper.stop();
     }

@@ -69,8 +69,9 @@ impl<S: Service> Context<S> {
     /// the kernel does not take. Meant for [`turned`](Service::turned), where a batch is complete
     /// and is sent to many connections: nothing is allocated for a peer that keeps up.
     ///
-    /// Returns false if bytes are left in the queue; [`drained`](Service::drained) is then called
-    /// when the queue has fallen to the low watermark. Returns true otherwise, also if the
+    /// Returns false if more than [`output_low_bytes`](crate::Config::output_low_bytes) are left in
+    /// the queue, by default if any are; [`drained`](Service::drained) is then called when the
+    /// queue has fallen to that mark. Returns true otherwise, also if the
     /// connection accepts no output: nothing is left to wait for. At most 64 chunks are offered to
     /// the kernel, and later ones are queued. If the connection uses TLS or a rate limit, all bytes
     /// are queued.
@@ -101,7 +102,8 @@ impl<S: Service> Context<S> {
             taken = 0;
             self.write_bytes(id, rest);
         }
-        self.connections.find(id).is_none_or(|slot| slot.output_len() == 0)
+        let low = if fault!("little-left-awaited") { 0 } else { self.config.output_low_bytes };
+        self.connections.find(id).is_none_or(|slot| slot.output_len() <= low)
     }
 
     /// Returns the number of queued bytes that the kernel has not taken yet. With TLS, up to 64 KiB
@@ -251,6 +253,17 @@ impl<S: Service> Context<S> {
 
     /// Creates a group whose connections share these rates. The group exists until it is
     /// [removed](Self::remove_group), even while it has no connections.
+    ///
+    /// ```
+    /// use sealed::{ConnectionId, Context, Rate, Rates, Service};
+    ///
+    /// /// Lets two connections share one megabyte per second.
+    /// fn share<S: Service>(cx: &mut Context<S>, one: ConnectionId, other: ConnectionId) {
+    ///     let group = cx.add_group(Rates { write: Some(Rate::per_second(1_000_000)), ..Rates::default() });
+    ///     cx.set_group(one, Some(group));
+    ///     cx.set_group(other, Some(group));
+    /// }
+    /// ```
     pub fn add_group(&mut self, rates: Rates) -> GroupId {
         self.groups.add(rates, self.now)
     }

@@ -161,6 +161,15 @@ impl<S: Service> Context<S> {
     /// socket pair, for example, or a socket that another program passed on. The socket gets the
     /// options of [`Config::socket`](crate::Config::socket).
     ///
+    /// ```
+    /// use std::net::TcpStream;
+    /// use sealed::{Context, ConnectionId, Service};
+    ///
+    /// fn take_over<S: Service<Connection = ()>>(cx: &mut Context<S>, stream: TcpStream) -> sealed::Result<ConnectionId> {
+    ///     cx.adopt(stream, ())
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns [`Error::Adopt`] if the socket cannot be registered or configured, if the service

@@ -134,16 +134,19 @@ impl<S: Service> Context<S> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use sealed::{Context, Service};
+    /// use sealed::{Context, Service, TimerId};
     ///
     /// enum Timer {
     ///     Retry { attempt: u32 },
     /// }
     ///
-    /// fn retry_later<S: Service<Timer = Timer>>(cx: &mut Context<S>, attempt: u32) {
-    ///     let timer = cx.set_timer(Duration::from_secs(1) * attempt, Timer::Retry { attempt });
-    ///     // It can be moved, and cancelled, which returns the value.
-    ///     cx.move_timer(timer, Duration::from_secs(2));
+    /// fn retry_later<S: Service<Timer = Timer>>(cx: &mut Context<S>, attempt: u32) -> TimerId {
+    ///     cx.set_timer(Duration::from_secs(1) * attempt, Timer::Retry { attempt })
+    /// }
+    ///
+    /// /// Returns the attempt that the timer was set for, unless it has expired.
+    /// fn give_up<S: Service<Timer = Timer>>(cx: &mut Context<S>, timer: TimerId) -> Option<u32> {
+    ///     cx.cancel_timer(timer).map(|Timer::Retry { attempt }| attempt)
     /// }
     /// ```
     ///

@@ -57,9 +57,10 @@
 //!
 //! Each connection has one deadline, which is cheap to set. Here every line moves it, and a client
 //! that sends nothing for five minutes is aborted by the default implementation of
-//! [`timed_out`](crate::Service::timed_out). Timers serve all other purposes. The timer that
-//! notifies watchers is [periodic](crate::Context::set_interval) and does not drift. The tally sets
-//! it in [`started`](crate::Service::started), which the loop calls before anything else.
+//! [`timed_out`](crate::Service::timed_out), watchers included. Timers serve all other purposes.
+//! The timer that notifies watchers is [periodic](crate::Context::set_interval) and does not drift.
+//! The tally sets it in [`started`](crate::Service::started), which the loop calls before anything
+//! else.
 //!
 //! Connections are identified by [`ConnectionId`](crate::ConnectionId)s. The list of watchers need
 //! not be exact: the id of a connection that has ended finds nothing, even if its slot has been

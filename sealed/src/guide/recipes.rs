@@ -6,7 +6,7 @@
 //! [`Service::timed_out`](crate::Service::timed_out) aborts the connection by default. Moving a
 //! deadline costs a few instructions, so it may be done for each input.
 //!
-//! A peer that only takes output causes no call. So store
+//! A peer that only takes output causes no call until its queue has drained. So store
 //! [`Context::queued`](crate::Context::queued) whenever the deadline is set: if less is queued when
 //! it passes, the peer is taking output.
 //!
@@ -40,7 +40,7 @@
 //!         set_idle_limit(cx, id);
 //!     }
 //!
-//!     // Otherwise the bytes that have just been sent would look like later progress.
+//!     // Records that the queue is empty. Otherwise the next timeout would take this for progress.
 //!     fn drained(&mut self, cx: &mut Context<Self>, id: ConnectionId) {
 //!         set_idle_limit(cx, id);
 //!     }
@@ -65,8 +65,8 @@
 //! receives is written to the other, and if `write` returns false, the first is
 //! [paused](crate::Context::pause) until [`drained`](crate::Service::drained) is called for the
 //! other. The end of one side is passed on by [`half_close`](crate::Context::half_close), a failure
-//! by [`reset`](crate::Context::reset). One idle limit, that of the client's side, is enough if the
-//! calls for both sides set it, with the queues of both.
+//! by [`reset`](crate::Context::reset). One deadline, that of the client's connection, is enough:
+//! renew it on activity of either side, and compare the sum of both queues.
 //!
 //! By default a loop that shuts down closes its connections, which looks like the end of the data
 //! to the peers of a tunnel. So override [`draining`](crate::Service::draining), let tunnels go on,

@@ -54,7 +54,8 @@ impl Tally {
 }
 
 impl Service for Tally {
-    type Connection = ();
+    /// Whether a watcher has missed standings.
+    type Connection = bool;
     /// Votes counted elsewhere, for a name.
     type Message = (String, u64);
     type Timer = ();
@@ -84,16 +85,17 @@ impl Service for Tally {
 
     fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, (): ()) {
         self.watchers.retain(|id| cx.is_open(*id));
-        if std::mem::take(&mut self.changed) {
-            let standings = Bytes::from(self.standings());
-            for id in &self.watchers {
-                // A watcher that has not received the last standings is skipped: it gets newer ones
-                // later.
-                if cx.queued(*id) == 0 {
-                    cx.write_bytes(*id, standings.clone());
-                } else {
-                    self.changed = true;
-                }
+        let changed = std::mem::take(&mut self.changed);
+        let standings = Bytes::from(self.standings());
+        for id in &self.watchers {
+            // A watcher that has not received the last standings is skipped: it gets newer ones
+            // later.
+            let is_slow = cx.queued(*id) > 0;
+            let Some(is_behind) = cx.state_mut(*id) else { continue };
+            let is_due = changed || *is_behind;
+            *is_behind = is_due && is_slow;
+            if is_due && !is_slow {
+                cx.write_bytes(*id, standings.clone());
             }
         }
     }

@@ -29,7 +29,7 @@ pub(crate) type Task = Box<dyn FnOnce() + Send>;
 /// empty. Waiting work starts in the order of the `offload` calls of all loops.
 ///
 /// ```
-/// use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, WorkError, Workers};
+/// use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, Workers};
 ///
 /// /// Answers each line with the size of the file of that name.
 /// struct Sizes {
@@ -48,13 +48,18 @@ pub(crate) type Task = Box<dyn FnOnce() + Send>;
 ///             Ok(found) => (id, format!("{}\n", found.len())),
 ///             Err(error) => (id, format!("{error}\n")),
 ///         });
-///         if let Err(WorkError::Full) = work {
+///         if work.is_err() {
 ///             cx.write(id, b"try again later\n");
+///             return cx.close(id);
 ///         }
+///         // The next line waits for this answer.
+///         cx.pause(id);
 ///     }
 ///
 ///     fn message(&mut self, cx: &mut Context<Self>, (id, answer): (ConnectionId, String)) {
 ///         cx.write(id, answer.as_bytes());
+///         // Shows the lines that were left.
+///         cx.resume(id);
 ///     }
 /// }
 ///
@@ -190,7 +195,7 @@ impl fmt::Debug for Workers {
 ///     Done(ConnectionId),
 /// }
 ///
-/// /// Counts on another thread, and reports every millionth number.
+/// /// Shows how to report progress and to stop early; the loop stands for real work.
 /// fn count<S>(cx: &mut Context<S>, id: ConnectionId, workers: &Workers) -> Result<(), WorkError>
 /// where
 ///     S: Service<Message = Message>,
@@ -221,7 +226,8 @@ impl<M: Send + 'static> Job<M> {
     }
 
     /// Returns whether the work was [cancelled](crate::Context::cancel_work), its connection has
-    /// ended, or its loop is gone: its messages reach nobody any more. Long work should check this
+    /// ended, or its loop is gone: its messages reach nobody any more. (A connection that was
+    /// closed ends when its last output has been sent.) Long work should check this
     /// from time to time, and return when it is true.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire) || self.mailbox.is_gone()
