@@ -137,10 +137,10 @@
 //!
 //! # What it refuses
 //!
-//! The decoder refuses every message that two implementations might interpret differently: see
-//! [`DecodeError`](codec::DecodeError). The server answers a refused request with the status of the
-//! error, closes the connection, and ignores all bytes that follow. [`Limits`](codec::Limits) has
-//! the limits on sizes, and [`Settings`] those on time.
+//! The decoder refuses messages that two implementations might interpret differently, as in request
+//! smuggling: [`DecodeError`](codec::DecodeError) lists them. The server answers a refused request
+//! with the status of the error, closes the connection, and ignores all bytes that follow.
+//! [`Limits`](codec::Limits) has the limits on sizes, and [`Settings`] those on time.
 //!
 //! # What it is not for
 //!

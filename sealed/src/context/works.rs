@@ -58,8 +58,9 @@ impl<S: Service> Context<S> {
     }
 
     /// Passes work that blocks to `workers`, as [`offload`](Self::offload) does, on behalf of a
-    /// connection: when the connection ends, the work is [cancelled](Self::cancel_work). A panic of
-    /// the work counts as one of a call for the connection.
+    /// connection: once the connection is closed, messages of the work are dropped, and when it has
+    /// ended, the work is [cancelled](Self::cancel_work). A panic of the work counts as one of a
+    /// call for the connection.
     ///
     /// # Errors
     ///
@@ -114,10 +115,10 @@ impl<S: Service> Context<S> {
         self.works.len()
     }
 
-    /// Looks up the IP addresses of a host without blocking the loop. `message` turns the outcome
-    /// into the message that the service gets after its current call has returned. `message` runs
-    /// on the thread of the loop, at once if the outcome is known, and a panic in it counts as one
-    /// of the service.
+    /// Looks up the IP addresses of a host without blocking the loop. The closure converts the
+    /// outcome into a message, which [`Service::message`] gets in a later call. The closure itself
+    /// runs on the thread of the loop: within this call if the outcome is cached, and otherwise
+    /// when the lookup has finished. A panic in it counts as one of the service.
     ///
     /// # Errors
     ///
@@ -127,14 +128,14 @@ impl<S: Service> Context<S> {
         &mut self,
         resolver: &Resolver,
         host: &str,
-        message: impl FnOnce(io::Result<Vec<IpAddr>>) -> S::Message + Send + 'static,
+        convert: impl FnOnce(io::Result<Vec<IpAddr>>) -> S::Message + Send + 'static,
     ) -> Result<(), WorkError> {
         if let Some(outcome) = resolver.known(host) {
-            self.defer(message(resolver::owned(outcome)));
+            self.defer(convert(resolver::owned(outcome)));
             return Ok(());
         }
         let mailbox = self.inlet.mailbox().clone();
-        let message = FromAddresses(Box::new(message));
+        let message = FromAddresses(Box::new(convert));
         let waiter = move |outcome| mailbox.send_result(Worked::Addresses(outcome, message));
         resolver.look_up(host, Box::new(waiter))
     }

@@ -140,8 +140,8 @@
 //! # }
 //! ```
 //!
-//! If an expectation is not met, the test prints the seed, the few random faults that it takes to
-//! fail, the command that repeats the run, and the end of its trace, which has all events in their
+//! If an expectation is not met, the test prints the seed, the random faults to which the
+//! failure was shrunk, the command that repeats the run, and the end of its trace, which has all events in their
 //! order. The service can add remarks with [`Context::note`](crate::Context::note).
 //!
 //! # Next steps
