@@ -189,6 +189,10 @@ fn a_wrong_call_is_answered_with_its_error() {
     assert_eq!(publish("a,b", Message::new("x")), Err(HandleError::BadChannel));
     assert_eq!(publish("news.*", Message::new("x")), Err(HandleError::IsPattern));
     assert_eq!(handle.info("news.*").try_take(), Some(Err(HandleError::IsPattern)));
+    // An answer that was taken does not come again: waiting for it would never end.
+    let mut taken = handle.info("news.*");
+    assert!(taken.try_take().is_some());
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| taken.wait())).is_err());
     assert_eq!(publish("a", Message::new("x".repeat(101))), Err(HandleError::TooLarge { bytes_max: 100 }));
     assert_eq!(publish("short.a", Message::new("four")), Err(HandleError::TooLarge { bytes_max: 3 }));
     assert_eq!(publish("a", Message::new("x").event("")), Err(HandleError::BadOption("event")));

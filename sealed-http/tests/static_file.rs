@@ -135,3 +135,10 @@ fn the_type_depends_on_the_name() {
         assert_eq!(StaticFile::new(name, BYTES).content_type(), kind, "{name}");
     }
 }
+
+#[test]
+fn a_value_that_no_header_field_can_have_panics_before_any_request() {
+    let file = || StaticFile::new("a.txt", b"a");
+    assert!(std::panic::catch_unwind(|| drop(file().with_type("text/plain\r\n"))).is_err());
+    assert!(std::panic::catch_unwind(|| drop(file().cache_control("no-cache\n"))).is_err());
+}

@@ -6,7 +6,7 @@ mod common;
 use bytes::Bytes;
 use common::{Book, Call, Node, SECOND, address, ms};
 use sealed::sim::{Faults, Peer, Simulation};
-use sealed::{Config, Rate, Rates};
+use sealed::{Config, ConnectionId, Rate, Rates};
 
 fn stage(echoes: bool) -> (Simulation, Node) {
     let sim = Simulation::new(3);
@@ -212,17 +212,23 @@ fn a_removed_group_limits_no_connection_and_its_id_finds_nothing() {
     assert_eq!(node.act(|cx| cx.members(next)), 0);
 }
 
+/// Connects a peer that reads nothing.
+fn stalled(config: Config) -> (Simulation, Node, Peer, ConnectionId) {
+    let sim = Simulation::new(1);
+    let node = Node::start(&sim, config, Book::default());
+    let at = node.act(|cx| cx.listen(address("10.0.0.1:80")).expect("it is free")).address;
+    let mut peer = sim.connect(at);
+    peer.stall();
+    sim.settle();
+    let id = node.only();
+    (sim, node, peer, id)
+}
+
 #[test]
 fn a_queue_is_reported_as_drained_whatever_the_low_watermark_is() {
     for low in [0, 9_999, 10_000, 20_000] {
-        let sim = Simulation::new(1);
         let config = Config { output_high_bytes: 10_000, output_low_bytes: low, ..Config::default() };
-        let node = Node::start(&sim, config, Book::default());
-        let at = node.act(|cx| cx.listen(address("10.0.0.1:80")).expect("it is free")).address;
-        let mut peer = sim.connect(at);
-        peer.stall();
-        sim.settle();
-        let id = node.only();
+        let (sim, node, mut peer, id) = stalled(config);
         while node.act(|cx| cx.write(id, &[b'x'; 1_000])) {
             sim.settle();
         }
@@ -235,14 +241,8 @@ fn a_queue_is_reported_as_drained_whatever_the_low_watermark_is() {
 
 #[test]
 fn a_batch_that_is_written_through_is_awaited_only_above_the_low_watermark() {
-    let sim = Simulation::new(1);
     let config = Config { output_high_bytes: 40_000, output_low_bytes: 20_000, ..Config::default() };
-    let node = Node::start(&sim, config, Book::default());
-    let at = node.act(|cx| cx.listen(address("10.0.0.1:80")).expect("it is free")).address;
-    let mut peer = sim.connect(at);
-    peer.stall();
-    sim.settle();
-    let id = node.only();
+    let (sim, node, mut peer, id) = stalled(config);
     let batch = [Bytes::from_static(&[b'x'; 1_000])];
     loop {
         let (is_through, queued) = node.act(|cx| (cx.write_through(id, &batch), cx.queued(id)));

@@ -78,10 +78,10 @@ impl<T> Pending<T> {
             if let Some(outcome) = state.take() {
                 return outcome;
             }
+            assert!(!matches!(*state, State::Taken), "the answer was taken already");
             if LoopThread::is_this() && !fault!("loop-waits-for-itself") {
                 return Err(HandleError::OnLoop);
             }
-            assert!(!matches!(*state, State::Taken), "the answer was taken already");
             state = self.slot.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }

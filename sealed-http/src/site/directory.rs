@@ -14,7 +14,7 @@ use crate::codec::response::Response;
 use crate::site::conditions::{Conditions, Wanted};
 use crate::site::problem::Problem;
 use crate::site::query::decode_segment;
-use crate::site::static_file::type_of;
+use crate::site::static_file::{checked, type_of};
 
 /// A file up to this size is read when it is opened, and sent at once; a larger one is read piece
 /// by piece, as the client takes it.
@@ -105,8 +105,7 @@ impl Directory {
     /// If the value has control characters.
     #[must_use]
     pub fn cache_control(mut self, directives: &'static str) -> Self {
-        drop(Response::new(200).header("Cache-Control", directives));
-        self.cache_control = directives;
+        self.cache_control = checked("Cache-Control", directives);
         self
     }
 

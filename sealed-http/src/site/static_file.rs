@@ -45,8 +45,7 @@ impl StaticFile {
     /// If the type has control characters.
     #[must_use]
     pub fn with_type(mut self, content_type: &'static str) -> Self {
-        drop(Response::new(200).header("Content-Type", content_type));
-        self.content_type = content_type;
+        self.content_type = checked("Content-Type", content_type);
         self
     }
 
@@ -57,8 +56,7 @@ impl StaticFile {
     /// If the value has control characters.
     #[must_use]
     pub fn cache_control(mut self, directives: &'static str) -> Self {
-        drop(Response::new(200).header("Cache-Control", directives));
-        self.cache_control = directives;
+        self.cache_control = checked("Cache-Control", directives);
         self
     }
 
@@ -97,6 +95,15 @@ impl StaticFile {
             .header("X-Content-Type-Options", "nosniff")
             .body(Bytes::from_static(self.bytes))
     }
+}
+
+/// Returns the value of a header field that is fixed in the program.
+///
+/// # Panics
+/// If the value has control characters: now, and not at each request.
+pub(crate) fn checked(name: &'static str, value: &'static str) -> &'static str {
+    drop(Response::new(200).header(name, value));
+    value
 }
 
 /// Returns a tag made of the length and the FNV-1a hash of the bytes. The program's own files are
