@@ -184,6 +184,33 @@ fn a_client_that_reads_slowly_is_not_given_up() {
 }
 
 #[test]
+fn a_client_that_reads_more_slowly_than_the_page_writes_is_not_given_up() {
+    let run = run();
+    run.sim.set_link(Link { bandwidth: Some(10_000), buffer_bytes: 16_384, ..Link::default() });
+    let mut peer = open(&run, "/rooms/ann", "");
+    let text = "x".repeat(30_000);
+    for _ in 0..60 {
+        run.act(|site, http| http.send_message(site.state().members[0].1, &Message::Text(text.clone())));
+        run.sim.run_for(SECOND * 2);
+    }
+    assert_eq!(run.act(|site, _| site.state().members.len()), 1);
+    peer.expect(plain(FIN | TEXT, &text));
+}
+
+#[test]
+fn a_page_that_closes_a_client_and_pauses_it_waits_no_longer() {
+    let run = run();
+    let _peer = open(&run, "/rooms/ann", "");
+    run.act(|site, http| {
+        let id = site.state().members[0].1;
+        http.close_websocket(id, CloseCode::NORMAL, "");
+        http.pause(id);
+    });
+    run.sim.run_for(SECOND * 21);
+    assert_eq!(run.act(|site, _| (site.state().members.len(), site.state().closed)), (0, 1));
+}
+
+#[test]
 fn a_client_that_is_being_closed_is_not_heard_and_has_its_time_to_answer() {
     let run = run();
     let mut peer = open(&run, "/rooms/ann", "");

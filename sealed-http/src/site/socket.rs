@@ -166,19 +166,20 @@ impl<S: 'static> WebSockets<S> {
 
     /// Passes on what a client has sent.
     pub(crate) fn receive(&self, state: &mut S, http: &mut Http<'_, Site<S>>, id: ConnectionId, input: &mut Input<'_>) {
+        if socket(http, id).is_some_and(|socket| socket.codec.is_open()) {
+            http.set_deadline(id, self.silence);
+        }
         while http.is_open(id) && !http.is_paused(id) {
             let mut out = Vec::new();
             let Some(socket) = socket(http, id) else { return };
+            socket.waits_for_room = false;
             // A WebSocket that this side closes only waits for the answer, and not longer because
             // of anything else that comes.
             let is_live = socket.codec.is_open() || fault!("closed-websocket-heard");
             socket.is_asked &= !is_live;
             let read = socket.codec.read(input, &self.limits, &mut out);
-            if is_live {
-                http.set_deadline(id, self.silence);
-            }
             // The codec answers pings, and closes.
-            http.write(id, &out);
+            send(http, id, &out);
             match read {
                 Ok(Some(Event::Close { .. })) | Err(_) => return http.close(id),
                 Ok(None) => break,
@@ -195,18 +196,21 @@ impl<S: 'static> WebSockets<S> {
     pub(crate) fn timed_out(&self, http: &mut Http<'_, Site<S>>, id: ConnectionId) {
         let (queued, is_paused) = (http.queued(id), http.is_paused(id));
         let Some(socket) = socket(http, id) else { return };
-        // A client that takes its output is slow, not dead. One that the page has paused cannot be
-        // heard.
-        let is_slow = queued < std::mem::replace(&mut socket.queued, queued);
+        // A client that takes its output is slow, not dead, however much is queued meanwhile. One
+        // that the page has paused cannot be heard, which is no excuse once the page has closed it.
+        let taken = socket.written.saturating_sub(queued as u64);
+        let before = std::mem::replace(&mut socket.checked, (queued, taken));
+        let is_slow = before.0 > 0 && taken > before.1 && !fault!("slow-websocket-silent");
         let is_unheard = is_paused && !socket.waits_for_room;
-        if is_slow || is_unheard {
+        if is_slow || is_unheard && (socket.codec.is_open() || fault!("closed-websocket-stays")) {
+            socket.is_asked &= !is_slow;
             return http.set_deadline(id, self.silence);
         }
         // A client that is silent again, or does not answer a close, is gone.
         if std::mem::replace(&mut socket.is_asked, true) || !socket.codec.is_open() {
             return http.abort(id);
         }
-        http.write(id, &websocket::ping_frame(b""));
+        send(http, id, &websocket::ping_frame(b""));
         http.set_deadline(id, self.silence);
     }
 
@@ -237,13 +241,23 @@ pub(crate) struct Socket {
     is_asked: bool,
     /// The client is not read from because it does not take its output.
     waits_for_room: bool,
-    /// Output that the client had not taken when this was last checked.
-    queued: usize,
+    /// Number of bytes that were written to the client.
+    written: u64,
+    /// Number of these that were still queued, and that were taken, at the last check.
+    checked: (usize, u64),
 }
 
 impl Socket {
     fn new(page: usize, silence: Duration) -> Self {
-        Self { codec: Codec::default(), page, silence, is_asked: false, waits_for_room: false, queued: 0 }
+        Self {
+            codec: Codec::default(),
+            page,
+            silence,
+            is_asked: false,
+            waits_for_room: false,
+            written: 0,
+            checked: (0, 0),
+        }
     }
 
     /// Returns whether the site was waiting for the client to take its output, and does not any
@@ -255,6 +269,18 @@ impl Socket {
 
 fn socket<'a, S>(http: &'a mut Http<'_, Site<S>>, id: ConnectionId) -> Option<&'a mut Socket> {
     http.state_mut(id)?.socket()
+}
+
+/// Queues bytes for a client, and counts them.
+fn send<S>(http: &mut Http<'_, Site<S>>, id: ConnectionId, bytes: &[u8]) -> bool {
+    count(http, id, bytes.len());
+    http.write(id, bytes)
+}
+
+fn count<S>(http: &mut Http<'_, Site<S>>, id: ConnectionId, bytes: usize) {
+    if let Some(socket) = socket(http, id) {
+        socket.written += bytes as u64;
+    }
 }
 
 /// Reads no more from a client until it has taken its output.
@@ -279,7 +305,7 @@ impl<S> Http<'_, Site<S>> {
         };
         let mut out = Vec::new();
         let is_open = socket(self, id).is_some_and(|socket| socket.codec.encode(kind, payload, &mut out));
-        is_open && self.write(id, &out)
+        is_open && send(self, id, &out)
     }
 
     /// Sends a frame that was encoded once for many WebSockets: by
@@ -289,6 +315,9 @@ impl<S> Http<'_, Site<S>> {
     /// [`send_message`](Self::send_message).
     pub fn send_frame(&mut self, id: ConnectionId, frame: &Bytes) -> bool {
         let is_open = socket(self, id).is_some_and(|socket| socket.codec.is_open());
+        if is_open {
+            count(self, id, frame.len());
+        }
         is_open && self.write_bytes(id, frame.clone())
     }
 
@@ -301,7 +330,7 @@ impl<S> Http<'_, Site<S>> {
         let Some(socket) = socket(self, id) else { return };
         if socket.codec.close(code, reason, &mut out) {
             let silence = socket.silence;
-            self.write(id, &out);
+            send(self, id, &out);
             self.set_deadline(id, silence);
             // The answer is heard even if the page has paused the connection.
             self.resume(id);

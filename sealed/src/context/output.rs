@@ -103,7 +103,7 @@ impl<S: Service> Context<S> {
             self.write_bytes(id, rest);
         }
         let low = if fault!("little-left-awaited") { 0 } else { self.config.output_low_bytes };
-        self.connections.find(id).is_none_or(|slot| slot.output_len() <= low)
+        self.connections.find(id).is_none_or(|slot| !slot.is_writable() || slot.output_len() <= low)
     }
 
     /// Returns the number of queued bytes that the kernel has not taken yet. With TLS, up to 64 KiB
