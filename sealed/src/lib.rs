@@ -90,6 +90,8 @@
 //! - `tls`: TLS by rustls, for servers and clients, from the start of a connection or later
 //!   (STARTTLS).
 //! - `pin`: pins each loop of a pool to a processor of its own, on Linux.
+//! - `disk`: files that survive a crash (`sealed::disk`), on the system's file system; together with `sim`,
+//!   on a simulated disk that loses power, fills up and fails.
 
 // No outside input may terminate the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]
@@ -106,6 +108,8 @@ mod connections;
 mod context;
 mod datagram;
 mod dial;
+#[cfg(feature = "disk")]
+pub mod disk;
 mod error;
 mod event_loop;
 pub mod guide;

@@ -120,6 +120,28 @@ impl Workers {
         Self { crew: Crew::Simulated(Arc::new(crew)) }
     }
 
+    /// Queues work that reports its result by its own means, such as a [`Mailbox`]. It starts in
+    /// the order of all calls, [`Context::offload`](crate::Context::offload) included. Any thread
+    /// can call this.
+    ///
+    /// No loop owns the work: nothing cancels it, and it also runs after the loop that queued it
+    /// has ended. In a simulation, work that was queued is done even if a loop is killed meanwhile.
+    ///
+    /// A panic of the work ends the work and nothing else. The panic hook of the process reports
+    /// it; then the payload is dropped, and no service is notified. Work whose failure matters has
+    /// to catch its panics and report them.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error, and drops the work, if the queue is full, the workers have finished, or
+    /// there is no thread.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) -> Result<(), WorkError> {
+        let task = move || {
+            caught::run(work);
+        };
+        self.submit(Box::new(task), None).map(|_| ())
+    }
+
     /// Returns the number of pieces of work that wait for a thread.
     pub fn waiting(&self) -> usize {
         match &self.crew {
