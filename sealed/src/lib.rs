@@ -57,6 +57,7 @@
 //! | Other descriptors | the readiness of any object with a file descriptor: the pipes of child processes, inotify, connections of C libraries ([`Source`], [`Service::ready`]) |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
 //! | Work that blocks | [`Workers`]: a bounded pool of threads whose results are messages; names [resolved](Connect::by_name) on it |
+//! | Files | read and written by offset, with locks and durable names, on workers: the feature `disk` |
 //! | Futures | [run](Context::run_future) for libraries that offer nothing else; their outputs are messages |
 //! | On one thread | [several services](Context::add_service), each with connections, timers and messages of its own |
 //! | Limits | connections per loop and per listener, bytes queued, bytes per second ([`Rate`]) of a connection or a group |
@@ -66,7 +67,7 @@
 //! # What it is not for
 //!
 //! Code that is best written as `async` functions. Files are read and written on [`Workers`],
-//! because no system reports when a file is ready.
+//! because no system reports when a file is ready; the feature `disk` has files for that.
 //!
 //! # Platforms
 //!
@@ -79,7 +80,7 @@
 //! [`EventLoop::turn`] in `event_loop.rs` runs the tick, step by step, and `event_loop/hosted.rs`
 //! is a service's part in each step. `slot.rs` holds a connection, `buffers.rs` the buffers it
 //! borrows, `wheel.rs` the timers. `net/` is the seam below the loop: all code that touches the
-//! operating system.
+//! operating system. `disk/` is a seam of the same kind, for files.
 //!
 //! # Cargo features
 //!
@@ -90,8 +91,8 @@
 //! - `tls`: TLS by rustls, for servers and clients, from the start of a connection or later
 //!   (STARTTLS).
 //! - `pin`: pins each loop of a pool to a processor of its own, on Linux.
-//! - `disk`: files that survive a crash (`sealed::disk`), on the system's file system; together with `sim`,
-//!   on a simulated disk that loses power, fills up and fails.
+//! - `disk`: files that survive a crash (`sealed::disk`), on the system's file system; with `sim`
+//!   also on a simulated disk that loses power, fills up and fails.
 
 // No outside input may terminate the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]

@@ -41,15 +41,21 @@
 mod system;
 
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path};
 
-/// A file system: the system's, or a simulated disk. Clones refer to the same file system.
+#[cfg(feature = "sim")]
+use crate::sim;
+
+/// A file system: the system's, or a simulated disk (`sealed::sim::SimDisk`). Clones refer to the
+/// same file system.
 #[derive(Debug, Clone)]
 pub struct Disk(DiskKind);
 
 #[derive(Debug, Clone)]
 enum DiskKind {
     System,
+    #[cfg(feature = "sim")]
+    Simulated(sim::Disk),
 }
 
 /// One flat directory of files. Clones refer to the same directory.
@@ -62,6 +68,8 @@ pub struct Directory(DirectoryKind);
 #[derive(Debug, Clone)]
 enum DirectoryKind {
     System(system::Directory),
+    #[cfg(feature = "sim")]
+    Simulated(sim::Directory),
 }
 
 /// An open file. Clones refer to the same open file, and any number of threads can use it at once.
@@ -72,6 +80,8 @@ pub struct File(FileKind);
 #[derive(Debug, Clone)]
 enum FileKind {
     System(system::File),
+    #[cfg(feature = "sim")]
+    Simulated(sim::File),
 }
 
 /// An exclusive lock on a file, which is free again when this is dropped or the process ends.
@@ -82,12 +92,19 @@ pub struct Lock(#[allow(dead_code)] LockKind); // held for its `Drop`
 #[allow(dead_code)]
 enum LockKind {
     System(system::Lock),
+    #[cfg(feature = "sim")]
+    Simulated(sim::Lock),
 }
 
 impl Disk {
     /// Returns the file system of the operating system.
     pub fn system() -> Self {
         Self(DiskKind::System)
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(disk: sim::Disk) -> Self {
+        Self(DiskKind::Simulated(disk))
     }
 
     /// Opens a directory. Creates it and its parents if they are missing, and makes their names
@@ -100,6 +117,8 @@ impl Disk {
         let path = path.as_ref();
         match &self.0 {
             DiskKind::System => system::Directory::open(path).map(DirectoryKind::System).map(Directory),
+            #[cfg(feature = "sim")]
+            DiskKind::Simulated(disk) => disk.open_dir(path).map(DirectoryKind::Simulated).map(Directory),
         }
     }
 }
@@ -109,6 +128,8 @@ impl Directory {
     pub fn path(&self) -> &Path {
         match &self.0 {
             DirectoryKind::System(directory) => directory.path(),
+            #[cfg(feature = "sim")]
+            DirectoryKind::Simulated(directory) => directory.path(),
         }
     }
 
@@ -123,6 +144,8 @@ impl Directory {
         check_name(name)?;
         match &self.0 {
             DirectoryKind::System(directory) => directory.create(name).map(FileKind::System).map(File),
+            #[cfg(feature = "sim")]
+            DirectoryKind::Simulated(directory) => directory.create(name).map(FileKind::Simulated).map(File),
         }
     }
 
@@ -136,6 +159,8 @@ impl Directory {
         check_name(name)?;
         match &self.0 {
             DirectoryKind::System(directory) => directory.open_file(name).map(FileKind::System).map(File),
+            #[cfg(feature = "sim")]
+            DirectoryKind::Simulated(directory) => directory.open_file(name).map(FileKind::Simulated).map(File),
         }
     }
 
@@ -152,6 +177,8 @@ impl Directory {
         check_name(to)?;
         match &self.0 {
             DirectoryKind::System(directory) => directory.rename(from, to),
+            #[cfg(feature = "sim")]
+            DirectoryKind::Simulated(directory) => directory.rename(from, to),
         }
     }
 
@@ -166,6 +193,8 @@ impl Directory {
         check_name(name)?;
         match &self.0 {
             DirectoryKind::System(directory) => directory.remove(name),
+            #[cfg(feature = "sim")]
+            DirectoryKind::Simulated(directory) => directory.remove(name),
         }
     }
 
@@ -178,6 +207,8 @@ impl Directory {
     pub fn list(&self) -> io::Result<Vec<String>> {
         match &self.0 {
             DirectoryKind::System(directory) => directory.list(),
+            #[cfg(feature = "sim")]
+            DirectoryKind::Simulated(directory) => directory.list(),
         }
     }
 
@@ -191,6 +222,8 @@ impl Directory {
     pub fn sync(&self) -> io::Result<()> {
         match &self.0 {
             DirectoryKind::System(directory) => directory.sync(),
+            #[cfg(feature = "sim")]
+            DirectoryKind::Simulated(directory) => directory.sync(),
         }
     }
 
@@ -205,6 +238,8 @@ impl Directory {
         check_name(name)?;
         match &self.0 {
             DirectoryKind::System(directory) => directory.lock(name).map(LockKind::System).map(Lock),
+            #[cfg(feature = "sim")]
+            DirectoryKind::Simulated(directory) => directory.lock(name).map(LockKind::Simulated).map(Lock),
         }
     }
 }
@@ -219,6 +254,8 @@ impl File {
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match &self.0 {
             FileKind::System(file) => file.read_at(buffer, offset),
+            #[cfg(feature = "sim")]
+            FileKind::Simulated(file) => file.read_at(buffer, offset),
         }
     }
 
@@ -254,6 +291,8 @@ impl File {
     pub fn write_at(&self, data: &[u8], offset: u64) -> io::Result<usize> {
         match &self.0 {
             FileKind::System(file) => file.write_at(data, offset),
+            #[cfg(feature = "sim")]
+            FileKind::Simulated(file) => file.write_at(data, offset),
         }
     }
 
@@ -287,6 +326,8 @@ impl File {
     pub fn sync_data(&self) -> io::Result<()> {
         match &self.0 {
             FileKind::System(file) => file.sync_data(),
+            #[cfg(feature = "sim")]
+            FileKind::Simulated(file) => file.sync_data(),
         }
     }
 
@@ -299,6 +340,8 @@ impl File {
     pub fn len(&self) -> io::Result<u64> {
         match &self.0 {
             FileKind::System(file) => file.len(),
+            #[cfg(feature = "sim")]
+            FileKind::Simulated(file) => file.len(),
         }
     }
 
@@ -312,6 +355,8 @@ impl File {
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         match &self.0 {
             FileKind::System(file) => file.set_len(length),
+            #[cfg(feature = "sim")]
+            FileKind::Simulated(file) => file.set_len(length),
         }
     }
 
@@ -329,6 +374,8 @@ impl File {
     pub fn allocate(&self, length: u64) -> io::Result<()> {
         match &self.0 {
             FileKind::System(file) => file.allocate(length),
+            #[cfg(feature = "sim")]
+            FileKind::Simulated(file) => file.allocate(length),
         }
     }
 }
@@ -336,8 +383,7 @@ impl File {
 /// Refuses a name that is not the name of a file in a flat directory, on any system.
 fn check_name(name: &str) -> io::Result<()> {
     let mut parts = Path::new(name).components();
-    let is_plain =
-        matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(part)), None) if part == name);
+    let is_plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
     if is_plain && !name.contains(['\\', '\0']) {
         return Ok(());
     }

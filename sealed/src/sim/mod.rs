@@ -60,6 +60,9 @@
 //!   and a clock that jumps.
 //! - [Workers](Simulation::workers) whose work takes time, and [names](Simulation::set_name) whose
 //!   lookup fails.
+//! - With the feature `disk`, disks that lose power, fill up and fail.
+//!
+#![cfg_attr(feature = "disk", doc = include_str!("disk/guide.md"))]
 //!
 //! # Limits of the simulation
 //!
@@ -74,6 +77,8 @@
 
 mod check;
 mod datagrams;
+#[cfg(feature = "disk")]
+mod disk;
 mod faults;
 mod handles;
 mod hosts;
@@ -93,6 +98,10 @@ use std::time::Duration;
 pub use check::{Check, check};
 pub use datagrams::DatagramPeer;
 pub(crate) use datagrams::DatagramSocket;
+#[cfg(feature = "disk")]
+pub(crate) use disk::{Directory, Disk, File, Lock};
+#[cfg(feature = "disk")]
+pub use disk::{DiskFaults, SimDisk};
 pub use faults::{Faults, Link};
 pub(crate) use handles::{Handle, Listener, Poller, Stream, Waker};
 pub use peer::{Peer, PeerListener};

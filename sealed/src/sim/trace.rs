@@ -42,41 +42,135 @@ pub(super) enum Lost {
 
 #[derive(Debug, Hash)]
 pub(super) enum Entry {
-    Turn { node: usize },
-    Ended { node: usize },
-    Connects { end: End },
-    Refused { end: End },
-    Arrives { listener: u32, end: End },
-    Accepts { listener: u32, end: End },
-    AcceptFails { listener: u32 },
-    Reads { end: End, room: usize, count: usize },
-    Writes { end: End, offered: usize, count: usize },
-    WouldBlock { end: End, reading: bool },
-    Receives { end: End, count: usize, digest: u64 },
-    Ends { end: End },
-    Fails { end: End, kind: io::ErrorKind },
-    Closes { end: End, reset: bool },
-    Vanishes { end: End },
-    Parts { hosts: Hosts },
-    Heals { hosts: Hosts },
-    Opens { port: PortId },
-    Sends { port: PortId, count: usize, digest: u64 },
-    PortBlocks { port: PortId },
-    Loses { port: PortId, why: Lost },
-    Delivers { port: PortId, count: usize, digest: u64 },
-    Takes { port: PortId, count: usize },
-    PortRefused { port: PortId },
-    ClosesPort { port: PortId },
-    Wakes { poller: usize },
+    Turn {
+        node: usize,
+    },
+    Ended {
+        node: usize,
+    },
+    Connects {
+        end: End,
+    },
+    Refused {
+        end: End,
+    },
+    Arrives {
+        listener: u32,
+        end: End,
+    },
+    Accepts {
+        listener: u32,
+        end: End,
+    },
+    AcceptFails {
+        listener: u32,
+    },
+    Reads {
+        end: End,
+        room: usize,
+        count: usize,
+    },
+    Writes {
+        end: End,
+        offered: usize,
+        count: usize,
+    },
+    WouldBlock {
+        end: End,
+        reading: bool,
+    },
+    Receives {
+        end: End,
+        count: usize,
+        digest: u64,
+    },
+    Ends {
+        end: End,
+    },
+    Fails {
+        end: End,
+        kind: io::ErrorKind,
+    },
+    Closes {
+        end: End,
+        reset: bool,
+    },
+    Vanishes {
+        end: End,
+    },
+    Parts {
+        hosts: Hosts,
+    },
+    Heals {
+        hosts: Hosts,
+    },
+    Opens {
+        port: PortId,
+    },
+    Sends {
+        port: PortId,
+        count: usize,
+        digest: u64,
+    },
+    PortBlocks {
+        port: PortId,
+    },
+    Loses {
+        port: PortId,
+        why: Lost,
+    },
+    Delivers {
+        port: PortId,
+        count: usize,
+        digest: u64,
+    },
+    Takes {
+        port: PortId,
+        count: usize,
+    },
+    PortRefused {
+        port: PortId,
+    },
+    ClosesPort {
+        port: PortId,
+    },
+    Wakes {
+        poller: usize,
+    },
     Interleaves,
-    Stalls { node: usize },
-    Jumps { by: Duration },
-    Spends { time: Duration },
-    StartsWork { crew: usize, ticket: u64 },
-    EndsWork { crew: usize, ticket: u64 },
-    Fault { number: u64, name: &'static str },
-    Says { text: String },
-    Remarks { node: Option<usize>, text: String },
+    Stalls {
+        node: usize,
+    },
+    Jumps {
+        by: Duration,
+    },
+    Spends {
+        time: Duration,
+    },
+    StartsWork {
+        crew: usize,
+        ticket: u64,
+    },
+    EndsWork {
+        crew: usize,
+        ticket: u64,
+    },
+    #[cfg(feature = "disk")]
+    Disk {
+        disk: u32,
+        did: super::disk::Did,
+    },
+    Fault {
+        number: u64,
+        name: &'static str,
+    },
+    Says {
+        text: String,
+    },
+    Remarks {
+        node: Option<usize>,
+        text: String,
+    },
 }
 
 impl Default for Trace {
@@ -173,6 +267,8 @@ impl fmt::Display for Entry {
             Self::Spends { time } => write!(f, "  its tick takes {time:?} more"),
             Self::StartsWork { crew, ticket } => write!(f, "workers {crew} start work {ticket}"),
             Self::EndsWork { crew, ticket } => write!(f, "workers {crew} end work {ticket}"),
+            #[cfg(feature = "disk")]
+            Self::Disk { disk, did } => write!(f, "disk {disk}: {did}"),
             Self::Fault { number, name } => write!(f, "fault {number}: {name}"),
             Self::Says { text } | Self::Remarks { node: None, text } => write!(f, "-- {text}"),
             Self::Remarks { node: Some(node), text } => write!(f, "-- loop {node}: {text}"),

@@ -52,6 +52,8 @@ pub(in crate::sim) struct Net {
     /// Number of calls that loops have made so far.
     pub(in crate::sim) calls: u64,
     pub(in crate::sim) crews: Crews,
+    #[cfg(feature = "disk")]
+    pub(in crate::sim) disks: Vec<super::disk::State>,
     /// The addresses of hosts, by name.
     pub(in crate::sim) names: BTreeMap<String, Vec<IpAddr>>,
     partitions: partitions::Partitions,
@@ -255,6 +257,8 @@ impl Net {
             running: None,
             calls: 0,
             crews: Crews::default(),
+            #[cfg(feature = "disk")]
+            disks: Vec::new(),
             names: BTreeMap::new(),
             partitions: partitions::Partitions::default(),
             endpoints: Slab::new(),
