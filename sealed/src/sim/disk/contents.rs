@@ -97,9 +97,8 @@ impl Contents {
     /// Notes that the bytes of a range are about to change.
     fn touch(&mut self, start: usize, end: usize) {
         for sector in start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
-            let state = cut_out(&self.cached, sector);
             match self.dirty.get_mut(&sector) {
-                Some(states) if states.len() < STATES_MAX => states.push(state),
+                Some(states) if states.len() < STATES_MAX => states.push(cut_out(&self.cached, sector)),
                 Some(_) => {}
                 None => drop(self.dirty.insert(sector, Vec::new())),
             }

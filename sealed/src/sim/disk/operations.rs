@@ -16,8 +16,8 @@ const TORN: f64 = 0.75;
 
 impl Net {
     pub(super) fn open_directory(&mut self, process: ProcessId, path: &Path) -> io::Result<()> {
-        let is_new = self.disk(process)?.names.add_directory(path);
-        if is_new { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
+        let is_possible = self.disk(process)?.names.add_directory(path);
+        if is_possible { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
     }
 
     pub(super) fn create_file(&mut self, process: ProcessId, path: &Path) -> io::Result<FileId> {
