@@ -29,13 +29,21 @@ const SLOW: StoreFaults = StoreFaults {
     cuts: 0,
     cut_max: Duration::ZERO,
     restarts: 0,
+    idle_max: Duration::from_millis(100),
 };
 
 /// A request, as the test remembers it.
 #[derive(Debug, Clone)]
 enum Asked {
-    Publish { channel: ChannelName, payloads: Vec<String> },
-    Page { channel: ChannelName },
+    Publish {
+        channel: ChannelName,
+        payloads: Vec<String>,
+    },
+    Page {
+        channel: ChannelName,
+    },
+    /// A request whose reply a test reads.
+    Any,
     Other,
 }
 
@@ -67,12 +75,16 @@ struct Bench {
     outstanding: BTreeMap<u64, Asked>,
     accepted: Vec<(ChannelName, Spot, String)>,
     pages: Vec<(ChannelName, Page)>,
+    replies: Vec<Result<Reply, Refusal>>,
     last: u64,
 }
 
 impl Bench {
     fn new(seed: u64, store: impl Fn() -> Box<dyn Store>) -> Self {
-        let mut config = Config::default();
+        Self::with(Config::default(), seed, store)
+    }
+
+    fn with(mut config: Config, seed: u64, store: impl Fn() -> Box<dyn Store>) -> Self {
         config.history.messages_max = MESSAGES_MAX;
         let rules = Arc::new(Rules::new(&config));
         let limits = ShardLimits::new(&config, rules, 2, Duration::from_secs(60));
@@ -90,6 +102,7 @@ impl Bench {
             outstanding: BTreeMap::new(),
             accepted: Vec::new(),
             pages: Vec::new(),
+            replies: Vec::new(),
             last: 0,
         }
     }
@@ -247,6 +260,7 @@ impl Bench {
                 }
                 self.pages.push((channel, page));
             }
+            (Asked::Any, outcome) => self.replies.push(outcome),
             (Asked::Page { .. }, Ok(Reply::Page(None)))
             | (Asked::Other, Ok(Reply::Ended(_)))
             | (_, Err(Refusal::Unavailable)) => {}

@@ -14,6 +14,7 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::owner::Owner;
 use crate::core::position::Spot;
+use crate::core::time::LoopTime;
 use crate::core::window::MessageLog;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::store::{self, Outcome, Submitted};
@@ -65,6 +66,12 @@ struct Publication {
 pub(super) struct Stored {
     /// The number of the oldest message kept.
     pub(super) kept_from: u64,
+    /// The time when it was opened, or last read.
+    pub(super) visited: LoopTime,
+    /// Set if it has not been used since it was opened, as reading its history is no use.
+    pub(super) is_unused: bool,
+    /// The number of parts that the store reads.
+    pub(super) reads: u32,
     under_way: Option<UnderWay>,
     waiting: VecDeque<Change>,
 }
@@ -298,7 +305,7 @@ impl Shard {
                 Outcome::Restarted { channel, window } => self.restarted(&channel, &window),
                 Outcome::Page { read, part } => self.has_read(read, part),
                 Outcome::Opened { channel, kept } => self.opened(now, channel, kept),
-                Outcome::Names { .. } => {}
+                Outcome::Names { read, names, has_more } => self.has_listed(now, read, names, has_more),
                 Outcome::CutOff => self.cut_off(),
                 Outcome::Back => self.back(now),
             }
@@ -358,7 +365,9 @@ impl Shard {
             channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
             channel.epoch = epoch;
             channel.log = MessageLog::starting_at(first);
-            channel.stored.get_or_insert_default().kept_from = kept_from;
+            let stored = channel.stored.get_or_insert_default();
+            // Reads in progress are of the earlier numbers.
+            (stored.kept_from, stored.reads) = (kept_from, 0);
         });
         for message in entries {
             self.push(key, message.clone());

@@ -12,6 +12,8 @@ use std::collections::{HashMap, VecDeque};
 use sealed::fault;
 
 use super::changes::Change;
+use super::publishing::Broadcasting;
+use super::work::Task;
 use super::{Asker, Shard};
 use crate::core::message::ChannelName;
 use crate::core::owner::Owner;
@@ -76,12 +78,29 @@ pub(super) struct Gate {
     waiting: usize,
     /// The channel whose queue goes on: the store keeps nothing of it that is not in memory.
     settled: Option<ChannelName>,
+    /// Broadcasts that continue when less waits.
+    broadcasts: VecDeque<Broadcasting>,
 }
 
 impl Gate {
     /// Notes that the store keeps a channel that is not in memory any more.
     pub(super) fn unloaded(&mut self, name: &ChannelName) {
         self.settled.take_if(|settled| settled == name);
+    }
+
+    /// Returns whether broadcasts are to wait, so that requests find room.
+    pub(super) fn is_busy(&self) -> bool {
+        self.waiting >= WAITING_MAX / 2
+    }
+
+    /// Holds a broadcast until less waits.
+    pub(super) fn hold(&mut self, broadcasting: Broadcasting) {
+        self.broadcasts.push_back(broadcasting);
+    }
+
+    /// Returns the channels that the store opens.
+    pub(super) fn names(&self) -> impl Iterator<Item = &ChannelName> {
+        self.queues.keys()
     }
 
     fn is_full(&self) -> bool {
@@ -178,6 +197,11 @@ impl Shard {
         self.gate.settled = None;
         self.send_feeds();
         self.evict();
+        if !self.gate.is_busy()
+            && let Some(broadcasting) = self.gate.broadcasts.pop_front()
+        {
+            self.begin(now, Task::Broadcast(broadcasting));
+        }
     }
 
     /// Creates a channel in memory as the store keeps it. It counts for no client: its creator is
@@ -193,7 +217,8 @@ impl Shard {
         let key = self.create(now, name.clone(), epoch, Owner::default());
         let channel = &mut self.channels[key];
         channel.log = MessageLog::starting_at(first);
-        channel.stored.get_or_insert_default().kept_from = kept_from;
+        let stored = channel.stored.get_or_insert_default();
+        (stored.kept_from, stored.visited, stored.is_unused) = (kept_from, now.loop_time, true);
         for message in entries {
             self.push(key, message);
         }
@@ -201,6 +226,7 @@ impl Shard {
             self.keys.restore(now.time, name, epoch, kept);
         }
         self.trim(key, now);
+        self.note_idle(key);
         self.evict();
         Ok(())
     }

@@ -118,6 +118,17 @@ impl Shard {
         self.store.forget(&channel.name);
     }
 
+    /// Unloads a channel: it is in memory no more, and the store keeps it.
+    pub(super) fn unload(&mut self, key: usize) {
+        let channel = self.take_out(key);
+        // If the store drops all messages of it, another channel of its name begins with number 0.
+        if !fault!("epoch-of-unloaded-used-again") {
+            self.epochs.spend(&channel.name);
+        }
+        self.gate.unloaded(&channel.name);
+        self.store.unload(&channel.name);
+    }
+
     /// Takes a channel and its messages out of memory.
     fn take_out(&mut self, key: usize) -> ChannelState {
         self.change(key, |channel, dropped| {

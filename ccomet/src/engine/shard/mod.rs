@@ -270,7 +270,7 @@ impl Shard {
                 None => self.reply(asker, Ok(Reply::Ended(None))),
             },
             Request::Read { channel, range } => self.read(now, asker, &channel, range),
-            Request::List { listing } => self.list(now, asker, &listing),
+            Request::List { listing } => self.list(now, asker, listing),
             Request::Inspect { channel } => self.inspect(now, asker, &channel),
             Request::Presence { channel, owner } => {
                 let outcome = self.who_is_in(now, &channel, owner).map(Reply::Presence);

@@ -246,6 +246,12 @@ pub(crate) trait Store: Debug + Send {
     #[cfg(all(test, feature = "sim"))]
     fn restart(&mut self, _: Tick) {}
 
+    /// Returns how long an idle channel stays in memory, if a store for tests determines it.
+    #[cfg(feature = "sim")]
+    fn idle_max(&self) -> Option<std::time::Duration> {
+        None
+    }
+
     /// Sets the faults of a store for tests.
     #[cfg(feature = "sim")]
     fn set_faults(&mut self, _: StoreFaults) {}

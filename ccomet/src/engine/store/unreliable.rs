@@ -33,6 +33,8 @@ pub struct StoreFaults {
     /// The percentage of channels that have lost messages when the store returns, and have other
     /// numbers.
     pub restarts: u32,
+    /// How long an idle channel stays in memory.
+    pub idle_max: Duration,
 }
 
 /// A store that behaves like an unreliable store on another machine.
@@ -377,6 +379,10 @@ impl Store for UnreliableStore {
         self.outcomes.clear();
         // What the process had in memory is gone.
         self.channels.values_mut().for_each(|kept| kept.is_unloaded = true);
+    }
+
+    fn idle_max(&self) -> Option<Duration> {
+        Some(self.faults.idle_max)
     }
 
     fn set_faults(&mut self, faults: StoreFaults) {
