@@ -447,7 +447,7 @@ fn a_store_that_returns_with_other_numbers_conforms() {
 fn a_store_that_outlives_its_shard_conforms() {
     let cut_max = Duration::from_secs(2);
     for (window_max, cuts, refusals) in [(1_000, 0, 0), (3, 20, 50)] {
-        let faults = StoreFaults { cuts, cut_max, window_max, refusals, ..SLOW };
+        let faults = StoreFaults { window_max, refusals, cuts, cut_max, ..SLOW };
         conforms_with(false, true, || Box::new(UnreliableStore::new(faults)));
     }
 }

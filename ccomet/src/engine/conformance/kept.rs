@@ -80,7 +80,9 @@ impl Bench {
 /// the spots after them.
 fn with_kept(seed: u64) -> (Bench, Vec<Spot>) {
     let mut bench = Bench::new(seed, slow);
-    ["one", "two", "three"].iter().for_each(|text| bench.say(0, text));
+    for text in ["one", "two", "three"] {
+        bench.say(0, text);
+    }
     bench.settle();
     let spots = bench.spots_of(&["one", "two", "three"]);
     bench.clear_memory();
@@ -137,7 +139,9 @@ fn messages_that_wait_for_a_channel_stay_in_order() {
         let (mut bench, spots) = with_kept(seed);
         let texts: Vec<String> = (4..20).map(|number| number.to_string()).collect();
         let shard = name().shard(2);
-        texts.iter().for_each(|text| bench.say(shard, text));
+        for text in &texts {
+            bench.say(shard, text);
+        }
         bench.open_or_close(shard, name());
         bench.settle();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

@@ -16,6 +16,9 @@ use crate::engine::{Tick, Window};
 /// The maximum number of keys that it keeps of a channel.
 const KEYS_MAX: usize = 1_000;
 
+/// The time after which it drops old messages of unloaded channels again.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+
 /// The faults of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreFaults {
@@ -49,6 +52,7 @@ pub(crate) struct UnreliableStore {
     /// The time until which the store is unreachable.
     cut_until: Option<LoopTime>,
     outcomes: VecDeque<Outcome>,
+    swept: LoopTime,
 }
 
 /// A channel.
@@ -113,6 +117,7 @@ impl UnreliableStore {
             random: 1,
             cut_until: None,
             outcomes: VecDeque::new(),
+            swept: LoopTime::default(),
         }
     }
 
@@ -139,7 +144,9 @@ impl UnreliableStore {
         }
         match change {
             OwnedChange::Append(messages) => {
-                messages.into_iter().for_each(|message| kept.push(message));
+                for message in messages {
+                    kept.push(message);
+                }
             }
             OwnedChange::Clear => kept.log.drop_before(kept.log.next(), drop),
             OwnedChange::Remove => {
@@ -195,7 +202,9 @@ impl UnreliableStore {
         let is_meant = |name: &&ChannelName| name.as_str().starts_with(&*range.prefix) && name.as_str() > &*range.after;
         let mut names: Vec<ChannelName> = self.channels.keys().filter(is_meant).cloned().collect();
         names.sort_unstable();
-        names.iter().for_each(|name| self.expire(name, now));
+        for name in &names {
+            self.expire(name, now);
+        }
         let summary = |channel: ChannelName| {
             let kept = self.channels.get(&channel)?;
             let spot = Spot { epoch: kept.epoch, next: kept.log.next() };
@@ -339,7 +348,14 @@ impl Store for UnreliableStore {
         self.begin(now, Job::Read { read, channel: channel.clone(), epoch, range });
     }
 
-    fn flush(&mut self, _: Tick) {
+    fn flush(&mut self, now: Tick) {
+        if now.loop_time.saturating_since(self.swept) >= SWEEP_PERIOD {
+            self.swept = now.loop_time;
+            let unloaded = self.channels.iter().filter(|(_, kept)| kept.is_unloaded);
+            for name in unloaded.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+                self.expire(&name, now);
+            }
+        }
         if self.channels.is_empty() {
             self.channels.shrink_to_fit();
         }
