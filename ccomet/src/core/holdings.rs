@@ -36,6 +36,8 @@ pub struct Holdings {
     /// Changes of channels, such as publications, that wait for a store: their messages are in no
     /// history yet.
     pub waiting_changes: usize,
+    /// Requests, orders and changes that wait until the store has opened their channels.
+    pub opening: usize,
     /// Bytes of the messages that shards and loops hold; each message and each shared payload
     /// counts once. If all loops know of every dropped message, and no channels share messages,
     /// this is `history_bytes` without the entries on the loops.
@@ -44,6 +46,8 @@ pub struct Holdings {
     pub stored_channels: usize,
     /// Messages that the store for tests keeps.
     pub stored_messages: usize,
+    /// Idempotency keys that the store for tests keeps.
+    pub stored_keys: usize,
     /// Bytes of those stored messages that the shards do not have in memory.
     pub stored_bytes: usize,
     /// Entries of messages on the attached loops.

@@ -1,6 +1,8 @@
 //! The contract of every store: random requests and orders of two loops, over each of the stores,
 //! against a model of a hub.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,13 +29,21 @@ const SLOW: StoreFaults = StoreFaults {
     cuts: 0,
     cut_max: Duration::ZERO,
     restarts: 0,
+    idle_max: Duration::from_millis(100),
 };
 
 /// A request, as the test remembers it.
 #[derive(Debug, Clone)]
 enum Asked {
-    Publish { channel: ChannelName, payloads: Vec<String> },
-    Page { channel: ChannelName },
+    Publish {
+        channel: ChannelName,
+        payloads: Vec<String>,
+    },
+    Page {
+        channel: ChannelName,
+    },
+    /// A request whose reply a test reads.
+    Any,
     Other,
 }
 
@@ -59,22 +69,29 @@ struct Bench {
     numbers: HashMap<(ChannelName, Epoch, String), u64>,
     /// Set if numbers may begin anew.
     restarts: bool,
+    /// Set if the loops may end, and others begin with what their stores keep.
+    is_lasting: bool,
+    limits: ShardLimits,
     outstanding: BTreeMap<u64, Asked>,
     accepted: Vec<(ChannelName, Spot, String)>,
     pages: Vec<(ChannelName, Page)>,
+    replies: Vec<Result<Reply, Refusal>>,
     last: u64,
 }
 
 impl Bench {
     fn new(seed: u64, store: impl Fn() -> Box<dyn Store>) -> Self {
-        let mut config = Config::default();
+        Self::with(Config::default(), seed, store)
+    }
+
+    fn with(mut config: Config, seed: u64, store: impl Fn() -> Box<dyn Store>) -> Self {
         config.history.messages_max = MESSAGES_MAX;
         let rules = Arc::new(Rules::new(&config));
-        let mailboxes = || sealed::Pool::new(sealed::Config::default(), 2.try_into().ok()).expect("loops").mailboxes();
         let limits = ShardLimits::new(&config, rules, 2, Duration::from_secs(60));
-        let engine = |index| Engine::new(index, mailboxes(), limits.clone(), store(), Duration::from_secs(10));
         Self {
-            engines: vec![engine(0), engine(1)],
+            engines: (0..2).map(|index| engine(index, &limits, store())).collect(),
+            limits,
+            is_lasting: false,
             mail: VecDeque::new(),
             millis: 1_000,
             random: seed,
@@ -85,6 +102,7 @@ impl Bench {
             outstanding: BTreeMap::new(),
             accepted: Vec::new(),
             pages: Vec::new(),
+            replies: Vec::new(),
             last: 0,
         }
     }
@@ -163,8 +181,22 @@ impl Bench {
                 let now = self.tick();
                 self.engines[on].sweep(now);
             }
+            18 if self.is_lasting && self.below(4) == 0 => self.restart(),
             _ => self.turn(),
         }
+    }
+
+    /// Ends both loops, and starts others over the same stores.
+    fn restart(&mut self) {
+        let now = self.tick();
+        let ended = std::mem::take(&mut self.engines).into_iter().map(Engine::into_store);
+        for (index, mut store) in ended.enumerate() {
+            store.restart(now);
+            self.engines.push(engine(index, &self.limits, store));
+        }
+        self.mail.clear();
+        self.outstanding.clear();
+        self.replicas.iter_mut().for_each(HashMap::clear);
     }
 
     fn open_or_close(&mut self, on: usize, channel: ChannelName) {
@@ -228,6 +260,7 @@ impl Bench {
                 }
                 self.pages.push((channel, page));
             }
+            (Asked::Any, outcome) => self.replies.push(outcome),
             (Asked::Page { .. }, Ok(Reply::Page(None)))
             | (Asked::Other, Ok(Reply::Ended(_)))
             | (_, Err(Refusal::Unavailable)) => {}
@@ -281,6 +314,7 @@ impl Bench {
             ChannelEvent::Resumed => replica.is_interrupted = false,
             // A channel that waits for `Opened` is a later channel of that name.
             ChannelEvent::Closed if is_open => return,
+            ChannelEvent::Refused { why: Refusal::Unavailable, .. } if !is_open => return,
             _ => {}
         }
         self.replicas[on].insert(channel.clone(), replica);
@@ -344,20 +378,26 @@ impl Bench {
     }
 }
 
+fn engine(index: usize, limits: &ShardLimits, store: Box<dyn Store>) -> Engine<(u64, Asked), Mail> {
+    let pool = sealed::Pool::new(sealed::Config::default(), 2.try_into().ok()).expect("loops");
+    Engine::new(index, pool.mailboxes(), limits.clone(), store, Duration::from_secs(10))
+}
+
 fn text(message: &Message) -> String {
     String::from_utf8_lossy(&message.payload).into_owned()
 }
 
 fn conforms(store: impl Fn() -> Box<dyn Store>) -> usize {
-    conforms_with(false, store)
+    conforms_with(false, false, store)
 }
 
 /// Returns the number of messages accepted.
-fn conforms_with(restarts: bool, store: impl Fn() -> Box<dyn Store>) -> usize {
+fn conforms_with(restarts: bool, is_lasting: bool, store: impl Fn() -> Box<dyn Store>) -> usize {
     let mut accepted = 0;
     for seed in 0..SEEDS {
         let mut bench = Bench::new(seed, &store);
         bench.restarts = restarts;
+        bench.is_lasting = is_lasting;
         for _ in 0..200 {
             bench.act();
         }
@@ -400,5 +440,14 @@ fn a_store_that_becomes_unreachable_and_returns_conforms() {
 fn a_store_that_returns_with_other_numbers_conforms() {
     let cut_max = Duration::from_secs(2);
     let faults = StoreFaults { cuts: 50, cut_max, window_max: 3, restarts: 50, refusals: 20, ..SLOW };
-    conforms_with(true, || Box::new(UnreliableStore::new(faults)));
+    conforms_with(true, false, || Box::new(UnreliableStore::new(faults)));
+}
+
+#[test]
+fn a_store_that_outlives_its_shard_conforms() {
+    let cut_max = Duration::from_secs(2);
+    for (window_max, cuts, refusals) in [(1_000, 0, 0), (3, 20, 50)] {
+        let faults = StoreFaults { window_max, refusals, cuts, cut_max, ..SLOW };
+        conforms_with(false, true, || Box::new(UnreliableStore::new(faults)));
+    }
 }

@@ -39,7 +39,7 @@ struct Waiting<T> {
 #[derive(Debug)]
 enum Gathered {
     Broadcast { channels: u64, refused: Option<Refusal> },
-    List { channels: Vec<super::Listed>, limit: usize },
+    List { channels: Vec<super::Listed>, limit: usize, refused: Option<Refusal> },
 }
 
 impl Gathered {
@@ -47,7 +47,7 @@ impl Gathered {
     fn of(request: &Request) -> Option<Self> {
         match request {
             Request::Broadcast(_) => Some(Self::Broadcast { channels: 0, refused: None }),
-            Request::List { listing } => Some(Self::List { channels: Vec::new(), limit: listing.limit }),
+            Request::List { listing } => Some(Self::List { channels: Vec::new(), limit: listing.limit, refused: None }),
             _ => None,
         }
     }
@@ -60,18 +60,20 @@ impl Gathered {
             }
             (Self::Broadcast { refused, .. }, Err(why)) => *refused = refused.or(Some(why)),
             (Self::List { channels, .. }, Ok(Reply::List { channels: mut more, .. })) => channels.append(&mut more),
+            (Self::List { refused, .. }, Err(why)) => *refused = Some(why),
             (_, outcome) => debug_assert!(false, "not the reply to this request: {outcome:?}"),
         }
     }
 
-    fn into_reply(self) -> Reply {
+    fn into_reply(self) -> Result<Reply, Refusal> {
         match self {
-            Self::Broadcast { channels, refused } => Reply::Broadcast { channels, refused },
-            Self::List { mut channels, limit } => {
+            Self::Broadcast { channels, refused } => Ok(Reply::Broadcast { channels, refused }),
+            Self::List { refused: Some(why), .. } => Err(why),
+            Self::List { mut channels, limit, .. } => {
                 channels.sort_unstable_by(|one, other| one.channel.cmp(&other.channel));
                 let has_more = channels.len() > limit;
                 channels.truncate(limit);
-                Reply::List { channels, has_more }
+                Ok(Reply::List { channels, has_more })
             }
         }
     }
@@ -111,7 +113,7 @@ impl<T> PendingRequests<T> {
                 if waiting.missing > 0 {
                     return None;
                 }
-                Ok(waiting.gathered.take()?.into_reply())
+                waiting.gathered.take()?.into_reply()
             }
         };
         Some((self.requests.remove(index).context, outcome))

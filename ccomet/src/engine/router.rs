@@ -76,6 +76,12 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         self.shard.store.add_to(all, seen);
     }
 
+    /// Ends the engine, and returns what outlives it.
+    #[cfg(all(test, feature = "sim"))]
+    pub(super) fn into_store(self) -> Box<dyn Store> {
+        self.shard.store
+    }
+
     #[cfg(feature = "sim")]
     pub(crate) fn set_store_faults(&mut self, faults: super::StoreFaults) {
         self.shard.store.set_faults(faults);
@@ -260,7 +266,7 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
 
 impl Request {
     /// Returns the channel whose shard carries out the request; `None` for a request to all shards.
-    fn channel(&self) -> Option<&ChannelName> {
+    pub(super) fn channel(&self) -> Option<&ChannelName> {
         match self {
             Self::Publish { channel, .. }
             | Self::Announce { channel, .. }

@@ -65,7 +65,8 @@ fn allowance(held: &Holdings, loops: usize) -> usize {
         + held.asking * ASKING_BYTES
         + held.copied_messages * PLACE_BYTES
         + held.shared_places * SHARED_PLACE_BYTES
-        + held.waiting_changes * WAITING_CHANGE_BYTES
+        + (held.waiting_changes + held.opening) * WAITING_CHANGE_BYTES
+        + held.stored_keys * PLACE_BYTES
         + held.message_bytes
         + held.stored_channels * STORED_CHANNEL_BYTES
         + held.stored_messages * PLACE_BYTES

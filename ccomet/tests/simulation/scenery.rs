@@ -56,6 +56,7 @@ fn any_store(random: &mut Random) -> StoreFaults {
         cuts: *random.pick(&[0, 10]).expect("one"),
         cut_max: millis(*random.pick(&[1_000, 20_000]).expect("one")),
         restarts: *random.pick(&[0, 0, 30]).expect("one"),
+        idle_max: millis(*random.pick(&[0, 500, 5_000]).expect("one")),
     }
 }
 

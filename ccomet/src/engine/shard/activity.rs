@@ -30,7 +30,17 @@ impl ChannelState {
             return LoopTime::MAX;
         }
         let held = self.token.as_ref().map_or_else(LoopTime::default, |token| token.held_until);
+        if self.stored.as_ref().is_some_and(|stored| stored.is_unused) {
+            return held;
+        }
         held.max(self.last_used.plus(limits.use_max))
+    }
+
+    pub(super) fn note_use(&mut self, now: LoopTime) {
+        self.last_used = now;
+        if let Some(stored) = &mut self.stored {
+            stored.is_unused = false;
+        }
     }
 }
 
@@ -48,9 +58,9 @@ impl Shard {
         let channel = &mut self.channels[key];
         let held_until = now.loop_time.plus(hold);
         let first = channel.kept_from();
+        channel.note_use(now.loop_time);
         let issued = channel.token.get_or_insert_with(|| Box::new(IssuedToken { token, held_until }));
         issued.held_until = issued.held_until.max(held_until);
-        channel.last_used = now.loop_time;
         let reply = Reply::TokenIssued { first, token: issued.token };
         self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
         Ok(reply)
@@ -87,7 +97,7 @@ impl Shard {
     /// Records activity in a channel.
     pub(super) fn touch(&mut self, key: usize, now: Tick) {
         let channel = &mut self.channels[key];
-        channel.last_used = now.loop_time;
+        channel.note_use(now.loop_time);
         if channel.is_derived() {
             return;
         }

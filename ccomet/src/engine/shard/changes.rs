@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use sealed::fault;
 
+use super::gate::Entrant;
 use super::{Asker, Shard};
 use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::owner::Owner;
 use crate::core::position::Spot;
+use crate::core::time::LoopTime;
 use crate::core::window::MessageLog;
 use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::store::{self, Outcome, Submitted};
@@ -64,6 +66,12 @@ struct Publication {
 pub(super) struct Stored {
     /// The number of the oldest message kept.
     pub(super) kept_from: u64,
+    /// The time when it was opened, or last read.
+    pub(super) visited: LoopTime,
+    /// Set if it has not been used since it was opened, as reading its history is no use.
+    pub(super) is_unused: bool,
+    /// The number of parts that the store reads.
+    pub(super) reads: u32,
     under_way: Option<UnderWay>,
     waiting: VecDeque<Change>,
 }
@@ -108,15 +116,15 @@ impl Shard {
             if stored.waiting.len() < WAITING_MAX {
                 return stored.waiting.push_back(change);
             }
-            return self.refuse_change(&change);
+            return self.refuse_change(&change, Refusal::Unavailable);
         }
         self.make_change(now, key, change);
     }
 
-    fn refuse_change(&mut self, change: &Change) {
+    pub(super) fn refuse_change(&mut self, change: &Change, why: Refusal) {
         match change {
-            Change::Publish { cause, .. } => self.conclude(*cause, Err(Refusal::Unavailable)),
-            Change::Clear(asker) | Change::Delete(asker) => self.reply(*asker, Err(Refusal::Unavailable)),
+            Change::Publish { cause, .. } => self.conclude(*cause, Err(why)),
+            Change::Clear(asker) | Change::Delete(asker) => self.reply(*asker, Err(why)),
         }
     }
 
@@ -219,7 +227,7 @@ impl Shard {
                 let next = self.delete(key);
                 self.reply(asker, Ok(Reply::Ended(Some(next))));
                 for change in waiting.into_iter().flatten().filter(|_| !fault!("changes-lost-with-channel")) {
-                    self.begin_anew(now, name.clone(), change);
+                    self.enter(now, Entrant::Change(name.clone(), change));
                 }
             }
             (UnderWay::Clear(asker) | UnderWay::Delete(asker), false) => {
@@ -228,21 +236,22 @@ impl Shard {
         }
     }
 
-    /// Starts a change that waited for a channel that is gone.
-    fn begin_anew(&mut self, now: Tick, name: ChannelName, change: Change) {
+    /// Starts a change of the channel of that name, which may not exist: it waited for a channel
+    /// that is gone, or for the store to open the channel.
+    pub(super) fn begin_by_name(&mut self, now: Tick, name: ChannelName, change: Change) {
+        if let Some(key) = self.key_of(&name) {
+            return self.begin_change(now, key, change);
+        }
         match change {
-            Change::Publish { cause: Cause::Asker(asker), owner, messages } => match self.open(now, name, owner) {
-                Ok(key) => {
-                    self.begin_change(now, key, Change::Publish { cause: Cause::Asker(asker), owner, messages });
+            Change::Publish { cause: cause @ Cause::Asker(asker), owner, messages } => {
+                match self.open(now, name, owner) {
+                    Ok(key) => self.begin_change(now, key, Change::Publish { cause, owner, messages }),
+                    Err(why) => self.reply(asker, Err(why)),
                 }
-                Err(why) => self.reply(asker, Err(why)),
-            },
+            }
             // The broadcast was for the channels that existed then.
             Change::Publish { cause, .. } => self.conclude(cause, Err(Refusal::KeyReused)),
-            Change::Clear(asker) | Change::Delete(asker) => match self.key_of(&name) {
-                Some(key) => self.begin_change(now, key, change),
-                None => self.reply(asker, Ok(Reply::Ended(None))),
-            },
+            Change::Clear(asker) | Change::Delete(asker) => self.reply(asker, Ok(Reply::Ended(None))),
         }
     }
 
@@ -295,6 +304,8 @@ impl Shard {
                 Outcome::Changed { channel, is_kept } => self.changed(now, &channel, is_kept),
                 Outcome::Restarted { channel, window } => self.restarted(&channel, &window),
                 Outcome::Page { read, part } => self.has_read(read, part),
+                Outcome::Opened { channel, kept } => self.opened(now, channel, kept),
+                Outcome::Names { read, names, has_more } => self.has_listed(now, read, names, has_more),
                 Outcome::CutOff => self.cut_off(),
                 Outcome::Back => self.back(now),
             }
@@ -347,13 +358,16 @@ impl Shard {
     /// Replaces a channel's state after a restart of its numbers.
     fn restarted(&mut self, name: &ChannelName, window: &Window) {
         let Window { epoch, kept_from, first, ref entries } = *window;
-        let Some(key) = self.key_of(name) else { return };
         self.epochs.replace(name, epoch);
+        // A channel that is not in memory has the new numbers when it is opened.
+        let Some(key) = self.key_of(name) else { return };
         self.change(key, |channel, dropped| {
             channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
             channel.epoch = epoch;
             channel.log = MessageLog::starting_at(first);
-            channel.stored.get_or_insert_default().kept_from = kept_from;
+            let stored = channel.stored.get_or_insert_default();
+            // Reads in progress are of the earlier numbers.
+            (stored.kept_from, stored.reads) = (kept_from, 0);
         });
         for message in entries {
             self.push(key, message.clone());

@@ -38,6 +38,11 @@ impl Epochs {
     /// Replaces a channel's epoch by one that its store has assigned. Later epochs are greater.
     pub(super) fn replace(&mut self, channel: &ChannelName, epoch: Epoch) {
         self.spend(channel);
+        self.note(epoch);
+    }
+
+    /// Notes the epoch of a channel that the store keeps. Later epochs are greater.
+    pub(super) fn note(&mut self, epoch: Epoch) {
         self.last = self.last.max(epoch);
     }
 

@@ -114,7 +114,7 @@ impl Shard {
         self.stop_deferring(key, from);
         self.all_gone(from, now, name);
         let channel = &mut self.channels[key];
-        channel.last_used = now.loop_time;
+        channel.note_use(now.loop_time);
         if !fault!("loop-not-detached") {
             self.change(key, |channel, _| channel.attached.retain(|attachment| attachment.to != from));
         }

@@ -8,7 +8,6 @@
 //! key. So a publisher does not drop the keys of others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::UnixMillis;
+use crate::engine::store::{KeptKey, digest};
 
 /// A publisher has few keys if the publisher that has most has more than this many times as many.
 const FEW: usize = 4;
@@ -38,7 +38,8 @@ pub(crate) struct KeyLimits {
 /// A channel and a key in it.
 type Name = Arc<(ChannelName, Box<str>)>;
 
-/// The remembered keys, each with a serial number, which increases with their time.
+/// The remembered keys, each with a serial number, which increases with their time; those of the
+/// store may be older.
 #[derive(Debug)]
 pub(super) struct Idempotency {
     limits: KeyLimits,
@@ -134,13 +135,29 @@ impl Idempotency {
     pub(super) fn note(&mut self, channel: &ChannelName, message: &Message, spot: Spot, owner: Owner) {
         let Some(key) = message.key() else { return };
         let name: Name = Arc::new((channel.clone(), key.into()));
+        self.insert(Known { name, digest: digest(message), spot, time: message.time(), owner });
+    }
+
+    /// Registers a key that the store has kept, unless it is known or too old. Its publisher is not
+    /// known.
+    pub(super) fn restore(&mut self, now: UnixMillis, channel: &ChannelName, epoch: Epoch, kept: KeptKey) {
+        let KeptKey { key, digest, next, time } = kept;
+        if time < now.minus(self.limits.age_max) || self.find(channel, epoch, &key, digest) != Found::New {
+            return;
+        }
+        let (name, spot) = (Arc::new((channel.clone(), key)), Spot { epoch, next });
+        self.insert(Known { name, digest, spot, time, owner: Owner::default() });
+    }
+
+    fn insert(&mut self, known: Known) {
+        let (name, owner) = (known.name.clone(), known.owner);
         self.last_serial += 1;
         let serial = self.last_serial;
         // The key may have been used in an earlier channel of that name.
-        if let Some(earlier) = self.serials.insert(name.clone(), serial) {
+        if let Some(earlier) = self.serials.insert(name, serial) {
             self.forget(earlier);
         }
-        self.known.insert(serial, Known { name, digest: digest(message), spot, time: message.time(), owner });
+        self.known.insert(serial, known);
         let keys = if owner.is_counted() { &mut self.clients } else { &mut self.uncounted };
         keys.insert(serial);
         for part in owner.parts() {
@@ -214,14 +231,6 @@ impl Idempotency {
         }
         Some(name)
     }
-}
-
-/// Returns a digest of the parts in which equal messages agree.
-fn digest(message: &Message) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    message.payload.hash(&mut hasher);
-    message.event().hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub(crate) struct ShardLimits {
     pub(super) presence: PresenceLimits,
     /// How long a channel without history and subscribers keeps its epoch.
     pub(super) idle_max: Duration,
-    /// How long an idle derived channel stays.
+    /// How long an idle derived channel stays, and an idle channel that the store keeps, in case
+    /// their readers return.
     pub(super) linger: Duration,
     /// How long a channel without subscribers counts as in use.
     pub(super) use_max: Duration,

@@ -11,9 +11,11 @@ mod activity;
 mod changes;
 mod epochs;
 mod followers;
+mod gate;
 mod history;
 mod idempotency;
 mod idle;
+mod lifetime;
 mod limits;
 mod lookup;
 mod names;
@@ -37,6 +39,7 @@ use activity::IssuedToken;
 use changes::{Change, Stored};
 use epochs::Epochs;
 use followers::Follower;
+use gate::{Entrant, Gate};
 use idempotency::Idempotency;
 use idle::Idle;
 pub(crate) use limits::ShardLimits;
@@ -57,7 +60,6 @@ use super::watch::ActivityWatch;
 use super::{ChannelEvent, Order, Refusal, Reply, Request, Tick};
 use crate::config::rules::RuleId;
 use crate::core::message::{ChannelName, Message};
-use crate::core::owner::Owner;
 use crate::core::position::Epoch;
 use crate::core::time::LoopTime;
 use crate::core::window::MessageLog;
@@ -158,6 +160,9 @@ pub(crate) struct Shard {
     last_run: u64,
     keys: Idempotency,
     pub(super) store: Box<dyn Store>,
+    /// Set if the store keeps messages elsewhere than in memory.
+    is_stored: bool,
+    gate: Gate,
     /// Set while the store is unreachable.
     is_cut_off: bool,
     /// The reads that the store has not finished.
@@ -193,7 +198,9 @@ impl Shard {
             leaving: Leaving::new(),
             last_run: 0,
             keys: Idempotency::new(limits.keys),
+            is_stored: store.window_max().is_some(),
             store,
+            gate: Gate::default(),
             is_cut_off: false,
             reads: Slab::new(),
             broadcasts: Slab::new(),
@@ -216,6 +223,7 @@ impl Shard {
         all.history_bytes += self.history_bytes();
         all.recounted_bytes += self.recount();
         all.shared_places += self.shared.places();
+        all.opening += self.gate.waiting();
         all.delivery_bytes += self.links.iter().map(PeerWindow::bytes).sum::<usize>();
         for (_, channel) in &self.channels {
             all.waiting_changes += channel.stored.as_ref().map_or(0, |stored| stored.waiting());
@@ -237,8 +245,8 @@ impl Shard {
     /// Handles a message from a loop.
     pub(super) fn take(&mut self, from: usize, now: Tick, message: ToShard) {
         match message {
-            ToShard::Request(id, request) => self.request(now, Asker { from, id }, request),
-            ToShard::Order(order) => self.order(from, now, order),
+            ToShard::Request(id, request) => self.enter(now, Entrant::Request(Asker { from, id }, request)),
+            ToShard::Order(order) => self.enter(now, Entrant::Order(from, order)),
             ToShard::WatchActivity(wanted) => self.set_watch(from, now, wanted),
             ToShard::Pattern(message) => self.take_pattern(from, now, message),
             ToShard::Acknowledge(count) => self.acknowledge(from, count),
@@ -262,7 +270,7 @@ impl Shard {
                 None => self.reply(asker, Ok(Reply::Ended(None))),
             },
             Request::Read { channel, range } => self.read(now, asker, &channel, range),
-            Request::List { listing } => self.list(now, asker, &listing),
+            Request::List { listing } => self.list(now, asker, listing),
             Request::Inspect { channel } => self.inspect(now, asker, &channel),
             Request::Presence { channel, owner } => {
                 let outcome = self.who_is_in(now, &channel, owner).map(Reply::Presence);
@@ -346,38 +354,6 @@ impl Shard {
         }
     }
 
-    /// Deletes a channel and its presence channel. Returns the number of its next message.
-    fn delete(&mut self, key: usize) -> u64 {
-        let (name, next) = (self.channels[key].name.clone(), self.channels[key].log.next());
-        self.forget_in_patterns(&name);
-        self.end(key);
-        if let Some(key) = self.names.get(&ChannelName::of_presence(&name)).copied()
-            && !fault!("movements-outlive-channel")
-        {
-            self.end(key);
-        }
-        next
-    }
-
-    /// Removes a channel and notifies the loops that follow it.
-    fn end(&mut self, key: usize) {
-        let attached = self.change(key, |channel, _| std::mem::take(&mut channel.attached));
-        let name = &self.channels[key].name;
-        let closed =
-            |attachment: Follower| (attachment.to, Parcel::Loop(ToLoop::Channel(name.clone(), ChannelEvent::Closed)));
-        self.outbox.extend(attached.into_iter().map(closed));
-        self.remove(key);
-    }
-
-    /// Clears a channel's history, here and in patterns. Returns the number of its next message.
-    fn clear(&mut self, key: usize) -> u64 {
-        let (name, next) = (self.channels[key].name.clone(), self.drop_history(key));
-        if !fault!("pattern-remembers-cleared") {
-            self.forget_in_patterns(&name);
-        }
-        next
-    }
-
     fn shards(&self) -> usize {
         self.links.len()
     }
@@ -393,76 +369,6 @@ impl Shard {
     /// Returns the channels that accept messages from publishers.
     fn sources(&self) -> impl Iterator<Item = &ChannelState> {
         self.channels.iter().map(|(_, channel)| channel).filter(|channel| !channel.is_derived())
-    }
-
-    /// Returns the key of the channel of that name. If it does not exist, creates it, and counts it
-    /// for `owner`.
-    fn open(&mut self, now: Tick, name: ChannelName, owner: Owner) -> Result<usize, Refusal> {
-        if let Some(key) = self.names.get(&name) {
-            return Ok(*key);
-        }
-        if !self.owners.may_make(owner, name.is_pattern()) && !fault!("client-makes-any-number") {
-            return Err(Refusal::ClientLimit);
-        }
-        // A back end can create channels even if clients have filled the server.
-        let leaves_room = owner.is_counted() && !fault!("no-room-for-back-end");
-        let reserved = if leaves_room { self.limits.channels_max / RESERVED_SHARE } else { 0 };
-        if self.channels.len() >= self.limits.channels_max - reserved && !self.make_room(now, false) {
-            return Err(Refusal::ChannelLimit);
-        }
-        let gathering = if name.is_pattern() { Some(self.gather(now, &name)?) } else { None };
-        let is_derived = gathering.is_some() || name.is_presence();
-        let epoch = if is_derived { self.epochs.fresh(now) } else { self.epochs.of_absent(now, &name) };
-        let is_stored = !is_derived && self.store.window_max().is_some();
-        let key = self.channels.insert(ChannelState {
-            rule: self.limits.rules.find(&name),
-            name: name.clone(),
-            epoch,
-            log: MessageLog::starting_at(0),
-            stored: is_stored.then(Box::default),
-            shared_bytes: 0,
-            shared_length: 0,
-            attached: Vec::new(),
-            waits: None,
-            last_used: now.loop_time,
-            token: None,
-            gathering,
-            presence: None,
-            dirty: false,
-            truncated: false,
-            is_noted_idle: false,
-            counted: self.owners.made(owner, name.is_pattern()),
-        });
-        self.presences += usize::from(name.is_presence());
-        self.names.insert(name, key);
-        Ok(key)
-    }
-
-    fn remove(&mut self, key: usize) {
-        self.change(key, |channel, dropped| {
-            channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
-        });
-        let channel = self.channels.remove(key);
-        if !fault!("gone-channel-still-counts") {
-            self.owners.gone(channel.counted, channel.name.is_pattern());
-        }
-        let is_spent = channel.log.next() > 0 || fault!("unused-epoch-spent");
-        if is_spent && !fault!("epoch-not-renewed") {
-            self.epochs.spend(&channel.name);
-        }
-        if channel.gathering.is_some() {
-            self.disperse(&channel.name);
-        }
-        self.presences -= usize::from(channel.name.is_presence());
-        self.skip_in_patterns(key);
-        self.names.remove(&channel.name);
-        self.store.forget(&channel.name);
-        self.watch.remove(&channel.name, &mut self.outbox);
-        self.dirty.retain(|dirty| *dirty != key);
-        self.truncated.retain(|truncated| *truncated != key);
-        for link in &mut self.links {
-            link.queue.retain(|queued| *queued != key);
-        }
     }
 
     fn mark(&mut self, key: usize) {

@@ -5,22 +5,25 @@ use std::sync::Arc;
 
 use sealed::fault;
 
+use super::lookup::ListInProgress;
+use super::publishing::Broadcasting;
 use super::{Asker, ChannelState, Shard};
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Missed, Spot};
 use crate::core::time::UnixMillis;
-use crate::engine::store::{Part, PartRange};
+use crate::engine::store::{KeptSummary, NameRange, Part, PartRange, Unreadable};
 use crate::engine::{ChannelEvent, Edge, Page, Range, Reply, Tick};
 
 /// The limits of one page that a loop gets of messages that are not in memory.
 const FETCH_MESSAGES_MAX: usize = 100;
 const FETCH_BYTES_MAX: usize = 256 * 1024;
 
-/// A part of a channel's history that the store reads.
+/// A part of a channel's history that the store reads, or names of channels.
 #[derive(Debug)]
 pub(super) enum Reading {
     Page {
         asker: Asker,
+        channel: ChannelName,
         start: PageStart,
     },
     /// A page for a loop that has ordered messages from number `from` on.
@@ -30,6 +33,10 @@ pub(super) enum Reading {
         epoch: Epoch,
         from: u64,
     },
+    /// Names for a list.
+    List(Box<ListInProgress>),
+    /// Names for a broadcast.
+    Broadcast(Box<Broadcasting>),
 }
 
 /// The beginning of a page.
@@ -111,7 +118,7 @@ impl ChannelState {
 impl Shard {
     pub(super) fn read(&mut self, now: Tick, asker: Asker, name: &ChannelName, range: Range) {
         let Some(key) = self.key_of(name) else { return self.reply(asker, Ok(Reply::Page(None))) };
-        self.trim(key, now);
+        self.visit(key, now);
         let channel = &self.channels[key];
         let start = PageStart::of(channel, range);
         let Range { is_backward, limit, bytes_max, .. } = range;
@@ -120,15 +127,22 @@ impl Shard {
             let page = start.page(channel.part(range, now.time));
             return self.reply(asker, Ok(Reply::Page(Some(page))));
         }
-        let read = self.reads.insert(Reading::Page { asker, start }) as u32;
-        self.store.read(now, read, self.channels[key].place(), range);
+        self.begin_read(now, key, Reading::Page { asker, channel: name.clone(), start }, range);
+    }
+
+    /// Prepares to read a channel, which stays in memory for a while.
+    fn visit(&mut self, key: usize, now: Tick) {
+        self.trim(key, now);
+        if let Some(stored) = &mut self.channels[key].stored {
+            stored.visited = now.loop_time;
+        }
     }
 
     /// Sends a loop messages from a number on.
     pub(super) fn fetch(&mut self, now: Tick, to: usize, name: &ChannelName, epoch: Epoch, from: u64) {
         // If the numbers have begun anew, the loop has been notified.
         let Some(key) = self.key_of(name).filter(|key| self.channels[*key].epoch == epoch) else { return };
-        self.trim(key, now);
+        self.visit(key, now);
         let channel = &self.channels[key];
         let begin = from.max(channel.kept_from());
         let (limit, bytes_max) = (FETCH_MESSAGES_MAX, FETCH_BYTES_MAX);
@@ -137,8 +151,23 @@ impl Shard {
             let part = channel.part(range, now.time);
             return self.send_part(to, name.clone(), epoch, from, part);
         }
-        let read = self.reads.insert(Reading::Fetch { to, channel: name.clone(), epoch, from }) as u32;
+        self.begin_read(now, key, Reading::Fetch { to, channel: name.clone(), epoch, from }, range);
+    }
+
+    fn begin_read(&mut self, now: Tick, key: usize, reading: Reading, range: PartRange) {
+        if let Some(stored) = &mut self.channels[key].stored {
+            stored.reads += 1;
+        }
+        let read = self.reads.insert(reading) as u32;
         self.store.read(now, read, self.channels[key].place(), range);
+    }
+
+    /// Notes that the store has read a part of a channel, unless its numbers have begun anew.
+    fn end_read(&mut self, name: &ChannelName, epoch: Epoch) {
+        let key = self.key_of(name).filter(|key| self.channels[*key].epoch == epoch);
+        if let Some(stored) = key.and_then(|key| self.channels[key].stored.as_mut()) {
+            stored.reads = stored.reads.saturating_sub(1);
+        }
     }
 
     fn send_part(&mut self, to: usize, name: ChannelName, epoch: Epoch, from: u64, part: Part) {
@@ -149,7 +178,8 @@ impl Shard {
     /// Completes a read with the part that the store has read.
     pub(super) fn has_read(&mut self, read: u32, part: Part) {
         match self.reads.try_remove(read as usize) {
-            Some(Reading::Page { asker, mut start }) => {
+            Some(Reading::Page { asker, channel, mut start }) => {
+                self.end_read(&channel, start.epoch);
                 // Messages may have been dropped since the request.
                 let missed = part.kept_from.saturating_sub(start.begin);
                 if missed > 0 && !start.is_backward {
@@ -159,7 +189,33 @@ impl Shard {
                 }
                 self.reply(asker, Ok(Reply::Page(Some(start.page(part)))));
             }
-            Some(Reading::Fetch { to, channel, epoch, from }) => self.send_part(to, channel, epoch, from, part),
+            Some(Reading::Fetch { to, channel, epoch, from }) => {
+                self.end_read(&channel, epoch);
+                self.send_part(to, channel, epoch, from, part);
+            }
+            Some(Reading::List(_) | Reading::Broadcast(_)) => debug_assert!(false, "a part is no list of names"),
+            None => {}
+        }
+    }
+
+    /// Asks the store for more names.
+    pub(super) fn begin_names(&mut self, now: Tick, reading: Reading, range: NameRange) {
+        let read = self.reads.insert(reading) as u32;
+        self.store.names(now, read, range);
+    }
+
+    /// Continues a list or a broadcast with the names that the store has read.
+    pub(super) fn has_listed(
+        &mut self,
+        now: Tick,
+        read: u32,
+        names: Result<Vec<KeptSummary>, Unreadable>,
+        has_more: bool,
+    ) {
+        match self.reads.try_remove(read as usize) {
+            Some(Reading::List(list)) => self.list_on(now, list, names, has_more),
+            Some(Reading::Broadcast(broadcasting)) => self.broadcast_found(now, broadcasting, names, has_more),
+            Some(Reading::Page { .. } | Reading::Fetch { .. }) => debug_assert!(false, "names are no part"),
             None => {}
         }
     }

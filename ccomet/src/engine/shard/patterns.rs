@@ -9,7 +9,9 @@
 //! A shard searches for these messages over several ticks (`work.rs`), channel by channel in the
 //! order of their slots. Messages that are published meanwhile in a channel already visited are
 //! forwarded at once; in others, the search finds them. So no message is sent twice or left out. A
-//! search holds no more messages than the pattern's channel keeps.
+//! search holds no more messages than the pattern's channel keeps. Messages that only the store
+//! keeps are not found; channels that are opened while a pattern has readers are in memory, but
+//! their earlier messages are not forwarded.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

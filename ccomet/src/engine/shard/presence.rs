@@ -135,7 +135,7 @@ impl Shard {
         let movements = self.open(now, ChannelName::of_presence(name), owner)?;
         let key = self.key_of(name);
         for key in key.into_iter().chain([movements]) {
-            self.channels[key].last_used = now.loop_time;
+            self.channels[key].note_use(now.loop_time);
         }
         let spot = |key: usize| Spot { epoch: self.channels[key].epoch, next: self.channels[key].log.next() };
         let movements = spot(movements);

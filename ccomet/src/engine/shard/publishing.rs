@@ -5,6 +5,8 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::changes::{Cause, Change};
+use super::gate::Entrant;
+use super::pages::Reading;
 use super::work::Task;
 use super::{Asker, ChannelState, Shard};
 use crate::config::rules::Rules;
@@ -13,6 +15,7 @@ use crate::core::one_or_more::OneOrMore;
 use crate::core::owner::Owner;
 use crate::core::pattern::Pattern;
 use crate::core::position::Spot;
+use crate::engine::store::{KeptSummary, NameRange, Unreadable};
 use crate::engine::{BroadcastOrder, Refusal, Reply, Tick};
 
 /// The cost of publishing in one channel, in units of work. Each followed pattern costs one unit
@@ -24,8 +27,8 @@ const COMPARED_BYTES_PER_UNIT: usize = 256;
 /// The divisor of the limit of broadcasts in progress for the share of one client.
 const BROADCASTS_SHARE: usize = 4;
 
-/// A message to all channels of a pattern. First the shard finds the channels, then it publishes
-/// the message in each.
+/// A message to all channels of a pattern. First the shard finds the channels, in memory and in the
+/// store, then it publishes the message in each.
 #[derive(Debug)]
 pub(super) struct Broadcasting {
     /// The key of its `Reach`.
@@ -41,6 +44,11 @@ pub(super) struct Broadcasting {
     end: usize,
     /// The slots of the channels found. Channels that are created meanwhile are not among them.
     found: Vec<u32>,
+    /// The names of the channels found, instead of their slots, if the store keeps channels that
+    /// are not in memory.
+    names: Vec<ChannelName>,
+    /// Set when the names that the store keeps are among them.
+    is_listed: bool,
     published: usize,
     /// The cost of publishing the message once, in units of work.
     units: usize,
@@ -65,10 +73,17 @@ pub(super) struct Reach {
 impl Broadcasting {
     /// Returns whether the channel matches the pattern, and its rule allows a message of that size.
     fn is_for(&self, channel: &ChannelState, rules: &Rules) -> bool {
-        let length = self.message.payload.len();
-        let fits = length <= rules.bounds(channel.rule).message_bytes_max || fault!("broadcast-too-long-published");
-        let is_meant = self.pattern.matches(channel.name.as_str()) || fault!("broadcast-reaches-other-names");
-        !channel.is_derived() && fits && is_meant
+        !channel.is_derived() && self.is_for_name(&channel.name, || rules.bounds(channel.rule).message_bytes_max)
+    }
+
+    fn is_for_name(&self, name: &ChannelName, message_bytes_max: impl Fn() -> usize) -> bool {
+        let is_meant = self.pattern.matches(name.as_str()) || fault!("broadcast-reaches-other-names");
+        is_meant && (self.message.payload.len() <= message_bytes_max() || fault!("broadcast-too-long-published"))
+    }
+
+    /// Returns the names of the store to read, after `after`.
+    fn range(&self, after: &str) -> NameRange {
+        NameRange::of(&self.pattern, after, self.reach_max.saturating_add(1))
     }
 }
 
@@ -113,7 +128,7 @@ impl Shard {
     pub(super) fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
         let number = self.push(key, message.clone());
         let channel = &mut self.channels[key];
-        channel.last_used = now.loop_time;
+        channel.note_use(now.loop_time);
         self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
         if !self.followed.is_empty() {
@@ -144,6 +159,8 @@ impl Shard {
             next_slot: 0,
             end: self.channels.capacity(),
             found: Vec::new(),
+            names: Vec::new(),
+            is_listed: !self.is_stored || fault!("broadcast-without-unloaded"),
             published: 0,
         };
         self.begin(now, Task::Broadcast(broadcasting));
@@ -168,15 +185,26 @@ impl Shard {
                 return Some(this);
             }
             self.work.spend(1);
-            if self.channels.get(this.next_slot).is_some_and(|channel| this.is_for(channel, &self.limits.rules)) {
-                this.found.push(this.next_slot as u32);
+            let is_meant = |channel: &&ChannelState| this.is_for(channel, &self.limits.rules);
+            match self.channels.get(this.next_slot).filter(is_meant) {
+                Some(channel) if self.is_stored => this.names.push(channel.name.clone()),
+                Some(_) => this.found.push(this.next_slot as u32),
+                None => {}
             }
             this.next_slot += 1;
-            if this.found.len() > this.reach_max {
+            if this.found.len().max(this.names.len()) > this.reach_max {
                 // Nothing is published yet.
                 self.conclude_broadcast(&this, Some(Refusal::BroadcastTooWide));
                 return None;
             }
+        }
+        if !this.is_listed {
+            let range = this.range("");
+            self.begin_names(now, Reading::Broadcast(Box::new(this)), range);
+            return None;
+        }
+        if self.is_stored {
+            return self.broadcast_by_name(now, this);
         }
         while let Some(key) = this.found.get(this.published).map(|key| *key as usize) {
             if !self.work.has_units_left() {
@@ -195,6 +223,62 @@ impl Shard {
                 let (cause, messages) = (Cause::Broadcast(this.number), OneOrMore::one(this.message.clone()));
                 self.begin_change(now, key, Change::Publish { cause, owner: this.owner, messages });
             }
+        }
+        self.send_feeds();
+        self.evict();
+        self.conclude_broadcast(&this, None);
+        None
+    }
+
+    /// Adds the channels whose names the store has read, and those that it is about to open. When
+    /// all are known, continues with the publication.
+    pub(super) fn broadcast_found(
+        &mut self,
+        now: Tick,
+        mut this: Box<Broadcasting>,
+        names: Result<Vec<KeptSummary>, Unreadable>,
+        has_more: bool,
+    ) {
+        let Ok(names) = names else { return self.conclude_broadcast(&this, Some(Refusal::Unavailable)) };
+        let rules = &self.limits.rules;
+        let is_meant = |name: &ChannelName| this.is_for_name(name, || rules.bounds(rules.find(name)).message_bytes_max);
+        let last = names.last().map(|kept| kept.channel.clone());
+        let mut found: Vec<_> = names.into_iter().map(|kept| kept.channel).filter(is_meant).collect();
+        found.extend(self.gate.names().filter(|name| is_meant(name)).cloned());
+        this.names.append(&mut found);
+        this.names.sort_unstable();
+        this.names.dedup();
+        if this.names.len() > this.reach_max {
+            return self.conclude_broadcast(&this, Some(Refusal::BroadcastTooWide));
+        }
+        if let Some(last) = last.filter(|_| has_more) {
+            let range = this.range(last.as_str());
+            return self.begin_names(now, Reading::Broadcast(this), range);
+        }
+        this.is_listed = true;
+        self.begin(now, Task::Broadcast(*this));
+    }
+
+    /// Publishes the message in each channel found, in memory or not, until this tick's work is used
+    /// up, or many channels wait for the store. Returns the rest of it in the first case.
+    fn broadcast_by_name(&mut self, now: Tick, mut this: Broadcasting) -> Option<Broadcasting> {
+        while let Some(name) = this.names.get(this.published).cloned() {
+            if !self.work.has_units_left() {
+                self.send_feeds();
+                self.evict();
+                return Some(this);
+            }
+            if self.gate.is_busy() {
+                self.send_feeds();
+                self.evict();
+                self.gate.hold(this);
+                return None;
+            }
+            this.published += 1;
+            self.work.spend(this.units + self.followed.len());
+            self.broadcasts[this.number].outstanding += 1;
+            let (cause, messages) = (Cause::Broadcast(this.number), OneOrMore::one(this.message.clone()));
+            self.enter(now, Entrant::Change(name, Change::Publish { cause, owner: this.owner, messages }));
         }
         self.send_feeds();
         self.evict();

@@ -1,4 +1,4 @@
-use super::{ChannelPlace, Outcome, PartRange, Store, StoreChange, Submitted};
+use super::{ChannelPlace, NameRange, Opened, Outcome, PartRange, Store, StoreChange, Submitted};
 use crate::core::message::ChannelName;
 use crate::core::time::LoopTime;
 use crate::core::window::HistoryLimits;
@@ -12,6 +12,18 @@ pub(crate) struct MemoryStore;
 impl Store for MemoryStore {
     fn window_max(&self) -> Option<usize> {
         None
+    }
+
+    fn open(&mut self, _: Tick, _: &ChannelName) -> Opened {
+        Opened::Absent
+    }
+
+    fn unload(&mut self, _: &ChannelName) {
+        debug_assert!(false, "nothing is kept elsewhere");
+    }
+
+    fn names(&mut self, _: Tick, _: u32, _: NameRange) {
+        debug_assert!(false, "all channels are in memory");
     }
 
     fn submit(&mut self, _: Tick, _: ChannelPlace<'_>, _: StoreChange<'_>) -> Submitted {

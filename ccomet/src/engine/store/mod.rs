@@ -8,12 +8,21 @@
 //!
 //! The shard has the newest messages of a channel in memory, its *window*. It reads older messages
 //! from the store.
+//!
+//! # Channels that are not in memory
+//!
+//! A store on a disk keeps channels that the shard does not have in memory: after a restart, and
+//! those that the shard has unloaded because they were idle. The shard asks for such a channel by
+//! [`Store::open`] before it creates one of that name, and then has all of it in memory that it
+//! needs: epoch, numbers, window and keys. It submits, trims and reads only channels that it has in
+//! memory. It asks for each channel once at a time, and never for one in memory.
 
 mod memory;
 #[cfg(feature = "sim")]
 mod unreliable;
 
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 pub(crate) use memory::MemoryStore;
@@ -24,8 +33,8 @@ pub(crate) use unreliable::UnreliableStore;
 
 use super::{Tick, Window};
 use crate::core::message::{ChannelName, Message};
-use crate::core::position::Epoch;
-use crate::core::time::LoopTime;
+use crate::core::position::{Epoch, Spot};
+use crate::core::time::{LoopTime, UnixMillis};
 use crate::core::window::HistoryLimits;
 
 /// A change of a channel.
@@ -78,6 +87,19 @@ pub(crate) enum Outcome {
         read: u32,
         part: Part,
     },
+    /// The state of a channel that was to be opened; `None` if nothing is kept of it. Later
+    /// outcomes, such as `Restarted`, may change it.
+    Opened {
+        channel: ChannelName,
+        kept: Result<Option<KeptChannel>, Unreadable>,
+    },
+    /// The requested names, in order.
+    Names {
+        read: u32,
+        names: Result<Vec<KeptSummary>, Unreadable>,
+        /// Set if more names follow.
+        has_more: bool,
+    },
     /// The store is unreachable: nothing is settled until [`Back`](Self::Back).
     CutOff,
     Back,
@@ -108,12 +130,94 @@ pub(crate) struct Part {
     pub(crate) kept_from: u64,
 }
 
+/// What a store keeps of a channel that the shard does not have in memory.
+#[derive(Debug)]
+pub(crate) struct KeptChannel {
+    /// The newest messages, at most [`Store::window_max`] of them.
+    pub(crate) window: Window,
+    /// The idempotency keys under which its messages were published, the oldest first.
+    pub(crate) keys: Vec<KeptKey>,
+}
+
+/// An idempotency key of a kept message.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptKey {
+    pub(crate) key: Box<str>,
+    /// The [`digest`] of the message.
+    pub(crate) digest: u64,
+    /// The number after the message.
+    pub(crate) next: u64,
+    /// The time of the message.
+    pub(crate) time: UnixMillis,
+}
+
+/// The error for data of a store that cannot be read now. A later attempt may succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
+/// The result of opening a channel.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// Nothing is kept of it.
+    Absent,
+    Kept(KeptChannel),
+    /// [`Outcome::Opened`] reports it.
+    Later,
+    /// It cannot be found out now.
+    Refused,
+}
+
+/// A request for names of channels that the store keeps.
+#[derive(Debug, Clone)]
+pub(crate) struct NameRange {
+    /// The beginning of the names.
+    pub(crate) prefix: Box<str>,
+    /// The names are after this one.
+    pub(crate) after: Box<str>,
+    /// The maximum number of names.
+    pub(crate) limit: usize,
+}
+
+/// A channel that the store keeps, as lists show it.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptSummary {
+    pub(crate) channel: ChannelName,
+    /// The number of the oldest message kept, or of the next one if none is.
+    pub(crate) kept_from: u64,
+    /// The spot after its last message.
+    pub(crate) spot: Spot,
+}
+
+/// Returns a digest of the parts in which equal messages agree: of a message that is published
+/// again under its key.
+pub(crate) fn digest(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.payload.hash(&mut hasher);
+    message.event().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Keeps the messages of a shard's channels. A store calls nothing back:
 /// [`next_outcome`](Self::next_outcome) returns results that come later.
 pub(crate) trait Store: Debug + Send {
     /// Returns how many messages of a channel the shard has in memory; `None` if it has all that
     /// are kept.
     fn window_max(&self) -> Option<usize>;
+
+    /// Opens a channel that the shard does not have in memory. If the result is `Kept`, now or by
+    /// [`Outcome::Opened`], the shard has the channel in memory until it calls
+    /// [`unload`](Self::unload) or [`forget`](Self::forget).
+    fn open(&mut self, now: Tick, channel: &ChannelName) -> Opened;
+
+    /// The shard no longer has the channel in memory; the store keeps it. No change of the channel
+    /// is in progress. From now on, the store itself drops messages that exceed the limits of the
+    /// last [`trim`](Self::trim). If it drops all of them, it may keep nothing of the channel.
+    fn unload(&mut self, channel: &ChannelName);
+
+    /// Reads names of channels that the store keeps, in order, whether the shard has them in memory
+    /// or not. The result is [`Outcome::Names`] with the number `read`. It has all channels whose
+    /// messages were kept when this was called and are kept still.
+    fn names(&mut self, now: Tick, read: u32, range: NameRange);
 
     /// Submits a change of a channel that has no other change in progress.
     fn submit(&mut self, now: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted;
@@ -137,6 +241,16 @@ pub(crate) trait Store: Debug + Send {
 
     /// Returns the time of the next outcome, if that is known.
     fn due(&self) -> Option<LoopTime>;
+
+    /// Ends the process of a store for tests, as far as the store notices: what it keeps stays.
+    #[cfg(all(test, feature = "sim"))]
+    fn restart(&mut self, _: Tick) {}
+
+    /// Returns how long an idle channel stays in memory, if a store for tests determines it.
+    #[cfg(feature = "sim")]
+    fn idle_max(&self) -> Option<std::time::Duration> {
+        None
+    }
 
     /// Sets the faults of a store for tests.
     #[cfg(feature = "sim")]

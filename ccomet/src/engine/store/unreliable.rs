@@ -1,16 +1,23 @@
-//! A store for tests: it keeps changes late, has little in memory, refuses changes, becomes
-//! unreachable and returns, and loses messages.
+//! A store for tests: it keeps changes late, opens channels late, has little in memory, refuses
+//! changes and reads, becomes unreachable and returns, and loses messages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChannelPlace, Outcome, Part, PartRange, Store, StoreChange, Submitted};
+use super::{ChannelPlace, KeptChannel, KeptKey, KeptSummary, NameRange, Opened, Outcome, Part, PartRange};
+use super::{Store, StoreChange, Submitted, Unreadable, digest};
 use crate::core::message::{ChannelName, Message};
-use crate::core::position::Epoch;
+use crate::core::position::{Epoch, Spot};
 use crate::core::time::{LoopTime, millis};
 use crate::core::window::{HistoryLimits, MessageLog};
 use crate::engine::{Tick, Window};
+
+/// The maximum number of keys that it keeps of a channel.
+const KEYS_MAX: usize = 1_000;
+
+/// The time after which it drops old messages of unloaded channels again.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// The faults of a store.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +26,8 @@ pub struct StoreFaults {
     pub window_max: usize,
     /// The maximum time until a change is kept, or a part is read.
     pub delay_max: Duration,
-    /// The number of changes in a thousand that are refused.
+    /// The number in a thousand of changes, and of attempts to open channels or to read names, that
+    /// are refused.
     pub refusals: u32,
     /// The number of changes in a thousand at which the store becomes unreachable.
     pub cuts: u32,
@@ -28,6 +36,8 @@ pub struct StoreFaults {
     /// The percentage of channels that have lost messages when the store returns, and have other
     /// numbers.
     pub restarts: u32,
+    /// How long an idle channel stays in memory.
+    pub idle_max: Duration,
 }
 
 /// A store that behaves like an unreliable store on another machine.
@@ -41,7 +51,8 @@ pub(crate) struct UnreliableStore {
     random: u64,
     /// The time until which the store is unreachable.
     cut_until: Option<LoopTime>,
-    outcomes: std::collections::VecDeque<Outcome>,
+    outcomes: VecDeque<Outcome>,
+    swept: LoopTime,
 }
 
 /// A channel.
@@ -49,10 +60,42 @@ pub(crate) struct UnreliableStore {
 struct Kept {
     epoch: Epoch,
     log: MessageLog<Arc<Message>>,
+    keys: VecDeque<KeptKey>,
+    /// The limits of the last trim.
+    limits: Option<HistoryLimits>,
+    /// Set if the shard has unloaded it.
+    is_unloaded: bool,
+}
+
+impl Kept {
+    fn new(epoch: Epoch, next: u64) -> Self {
+        let (log, keys) = (MessageLog::starting_at(next), VecDeque::new());
+        Self { epoch, log, keys, limits: None, is_unloaded: false }
+    }
+
+    fn push(&mut self, message: Arc<Message>) {
+        let (digest, time) = (digest(&message), message.time());
+        let key: Option<Box<str>> = message.key().map(Into::into);
+        let next = self.log.push(message) + 1;
+        self.keys.extend(key.map(|key| KeptKey { key, digest, next, time }));
+        if self.keys.len() > KEYS_MAX {
+            self.keys.pop_front();
+        }
+    }
+
+    /// Returns the newest messages that may be in memory.
+    fn window(&self, window_max: usize) -> Window {
+        let (epoch, kept_from) = (self.epoch, self.log.first());
+        let first = self.log.next().saturating_sub(window_max as u64).max(kept_from);
+        let entries = self.log.since(first).map(|(_, message)| message.clone()).collect();
+        Window { epoch, kept_from, first, entries }
+    }
 }
 
 #[derive(Debug)]
 enum Job {
+    Open { channel: ChannelName },
+    Names { read: u32, range: NameRange },
     StoreChange { channel: ChannelName, epoch: Epoch, next: u64, change: OwnedChange },
     Read { read: u32, channel: ChannelName, epoch: Epoch, range: PartRange },
 }
@@ -73,7 +116,8 @@ impl UnreliableStore {
             last_job: 0,
             random: 1,
             cut_until: None,
-            outcomes: std::collections::VecDeque::new(),
+            outcomes: VecDeque::new(),
+            swept: LoopTime::default(),
         }
     }
 
@@ -94,14 +138,14 @@ impl UnreliableStore {
 
     fn make(&mut self, channel: &ChannelName, epoch: Epoch, next: u64, change: OwnedChange) {
         let entry = self.channels.entry(channel.clone());
-        let kept = entry.or_insert_with(|| Kept { epoch, log: MessageLog::starting_at(next) });
+        let kept = entry.or_insert_with(|| Kept::new(epoch, next));
         if kept.epoch != epoch {
-            *kept = Kept { epoch, log: MessageLog::starting_at(next) };
+            *kept = Kept::new(epoch, next);
         }
         match change {
             OwnedChange::Append(messages) => {
                 for message in messages {
-                    kept.log.push(message);
+                    kept.push(message);
                 }
             }
             OwnedChange::Clear => kept.log.drop_before(kept.log.next(), drop),
@@ -123,7 +167,57 @@ impl UnreliableStore {
                 let part = self.part(&channel, epoch, range, now);
                 self.outcomes.push_back(Outcome::Page { read, part });
             }
+            Job::Open { channel } => {
+                let kept = if self.is_refused() { Err(Unreadable) } else { Ok(self.kept(&channel, now)) };
+                self.outcomes.push_back(Outcome::Opened { channel, kept });
+            }
+            Job::Names { read, range } => {
+                let (names, has_more) = self.listed(&range, now);
+                let names = if self.is_refused() { Err(Unreadable) } else { Ok(names) };
+                self.outcomes.push_back(Outcome::Names { read, names, has_more });
+            }
         }
+    }
+
+    /// Returns what is kept of a channel that the shard opens.
+    fn kept(&mut self, channel: &ChannelName, now: Tick) -> Option<KeptChannel> {
+        self.expire(channel, now);
+        let kept = self.channels.get_mut(channel)?;
+        kept.is_unloaded = false;
+        Some(KeptChannel { window: kept.window(self.faults.window_max), keys: kept.keys.iter().cloned().collect() })
+    }
+
+    /// Drops messages of an unloaded channel that exceed its limits.
+    fn expire(&mut self, channel: &ChannelName, now: Tick) {
+        let Some(kept) = self.channels.get_mut(channel).filter(|kept| kept.is_unloaded) else { return };
+        if let Some(limits) = &kept.limits {
+            kept.log.trim(limits, now.time, drop);
+        }
+        if kept.log.is_empty() {
+            self.channels.remove(channel);
+        }
+    }
+
+    fn listed(&mut self, range: &NameRange, now: Tick) -> (Vec<KeptSummary>, bool) {
+        let is_meant = |name: &&ChannelName| name.as_str().starts_with(&*range.prefix) && name.as_str() > &*range.after;
+        let mut names: Vec<ChannelName> = self.channels.keys().filter(is_meant).cloned().collect();
+        names.sort_unstable();
+        for name in &names {
+            self.expire(name, now);
+        }
+        let summary = |channel: ChannelName| {
+            let kept = self.channels.get(&channel)?;
+            let spot = Spot { epoch: kept.epoch, next: kept.log.next() };
+            Some(KeptSummary { channel, kept_from: kept.log.first(), spot })
+        };
+        let mut names: Vec<KeptSummary> = names.into_iter().filter_map(summary).collect();
+        let has_more = names.len() > range.limit;
+        names.truncate(range.limit);
+        (names, has_more)
+    }
+
+    fn is_refused(&mut self) -> bool {
+        self.random(1_000) < u64::from(self.faults.refusals)
     }
 
     fn part(&self, channel: &ChannelName, epoch: Epoch, range: PartRange, now: Tick) -> Part {
@@ -171,14 +265,12 @@ impl UnreliableStore {
             let Some(kept) = self.channels.get_mut(&channel) else { continue };
             let old = std::mem::replace(&mut kept.log, MessageLog::starting_at(first));
             let rest = old.len().saturating_sub(lost);
+            kept.keys.clear();
             for (_, message) in old.since(0).take(rest) {
-                kept.log.push(message.clone());
+                kept.push(message.clone());
             }
             kept.epoch = Epoch::new(now.time, now.random, kept.epoch);
-            let from = kept.log.next().saturating_sub(window_max as u64).max(first);
-            let entries = kept.log.since(from).map(|(_, message)| message.clone()).collect();
-            let (epoch, kept_from) = (kept.epoch, first);
-            let window = Window { epoch, kept_from, first: from, entries };
+            let window = kept.window(window_max);
             self.outcomes.push_back(Outcome::Restarted { channel, window });
         }
         self.outcomes.push_back(Outcome::Back);
@@ -188,6 +280,30 @@ impl UnreliableStore {
 impl Store for UnreliableStore {
     fn window_max(&self) -> Option<usize> {
         Some(self.faults.window_max)
+    }
+
+    fn open(&mut self, now: Tick, channel: &ChannelName) -> Opened {
+        self.random ^= now.random;
+        if self.cut_until.is_none() {
+            if self.is_refused() {
+                return Opened::Refused;
+            }
+            if self.random(2) == 0 {
+                return self.kept(channel, now).map_or(Opened::Absent, Opened::Kept);
+            }
+        }
+        self.begin(now, Job::Open { channel: channel.clone() });
+        Opened::Later
+    }
+
+    fn unload(&mut self, channel: &ChannelName) {
+        if let Some(kept) = self.channels.get_mut(channel) {
+            kept.is_unloaded = true;
+        }
+    }
+
+    fn names(&mut self, now: Tick, read: u32, range: NameRange) {
+        self.begin(now, Job::Names { read, range });
     }
 
     fn submit(&mut self, now: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted {
@@ -202,7 +318,7 @@ impl Store for UnreliableStore {
             self.cut_until = Some(now.loop_time.plus(Duration::from_millis(cut)));
             self.outcomes.push_back(Outcome::CutOff);
         }
-        if self.cut_until.is_none() && self.random(1_000) < u64::from(self.faults.refusals) {
+        if self.cut_until.is_none() && self.is_refused() {
             return Submitted::Refused;
         }
         let ChannelPlace { channel, epoch, next } = place;
@@ -217,6 +333,7 @@ impl Store for UnreliableStore {
     fn trim(&mut self, now: Tick, channel: &ChannelName, limits: &HistoryLimits) -> Option<u64> {
         let kept = self.channels.get_mut(channel);
         Some(kept.map_or(0, |kept| {
+            kept.limits = Some(*limits);
             kept.log.trim(limits, now.time, drop);
             kept.log.first()
         }))
@@ -231,7 +348,14 @@ impl Store for UnreliableStore {
         self.begin(now, Job::Read { read, channel: channel.clone(), epoch, range });
     }
 
-    fn flush(&mut self, _: Tick) {
+    fn flush(&mut self, now: Tick) {
+        if now.loop_time.saturating_since(self.swept) >= SWEEP_PERIOD {
+            self.swept = now.loop_time;
+            let unloaded = self.channels.iter().filter(|(_, kept)| kept.is_unloaded);
+            for name in unloaded.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+                self.expire(&name, now);
+            }
+        }
         if self.channels.is_empty() {
             self.channels.shrink_to_fit();
         }
@@ -259,6 +383,24 @@ impl Store for UnreliableStore {
         self.outcomes.pop_front()
     }
 
+    #[cfg(test)]
+    fn restart(&mut self, now: Tick) {
+        for job in std::mem::take(&mut self.jobs).into_values() {
+            if matches!(job, Job::StoreChange { .. }) {
+                let is_kept = self.random(2) == 0;
+                self.finish(job, now, is_kept);
+            }
+        }
+        self.cut_until = None;
+        self.outcomes.clear();
+        // What the process had in memory is gone.
+        self.channels.values_mut().for_each(|kept| kept.is_unloaded = true);
+    }
+
+    fn idle_max(&self) -> Option<Duration> {
+        Some(self.faults.idle_max)
+    }
+
     fn set_faults(&mut self, faults: StoreFaults) {
         self.faults = faults;
     }
@@ -267,6 +409,7 @@ impl Store for UnreliableStore {
         all.stored_channels += self.channels.capacity();
         for kept in self.channels.values() {
             all.stored_messages += kept.log.len();
+            all.stored_keys += kept.keys.len();
             all.stored_bytes += kept.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();
         }
     }
