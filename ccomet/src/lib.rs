@@ -67,6 +67,7 @@
 //!
 //! - `cli`, on by default: the binary. Without it (`default-features = false`), neither the command
 //!   line nor the log writer is compiled.
+//! - `disk`, on by default: the store on disk ([`Storage`]).
 //! - `sim`: the server on a simulated network, for tests.
 //!
 //! # Structure of the source
@@ -106,9 +107,11 @@ pub use config::auth::{Algorithm, Anonymous, Auth, Key, Secret};
 pub use config::rules::{Rule, Who};
 pub use config::webhooks::{Hooks, WhenDown};
 pub use config::{
-    Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Limits, Log, Times,
-    listen_address,
+    Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Limits, Log, Storage, SyncMode,
+    Times, listen_address,
 };
+#[cfg(feature = "disk")]
+pub use engine::StoreError;
 pub use handle::{Handle, HandleError};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};

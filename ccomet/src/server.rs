@@ -9,7 +9,11 @@ use sealed_http::codec::Limits as HttpLimits;
 use sealed_http::{Server as HttpServer, Settings};
 
 use crate::access::token::Verifier;
+#[cfg(feature = "disk")]
+use crate::config::SyncMode;
 use crate::config::{Admin, Config, ConfigError};
+#[cfg(feature = "disk")]
+use crate::engine::{Crews, LogSync, SharedStore, StoreSettings};
 use crate::gateway::{Gateway, ServerParts};
 use crate::handle::{Handle, LoopMessage};
 use crate::on_call::{CallInfo, Decision, Judge};
@@ -23,6 +27,15 @@ const LOOKUPS_MAX: usize = 2;
 /// Lookups that wait for a thread. Loops that look up the same name share a lookup.
 const LOOKUPS_WAITING_MAX: usize = 1_000;
 
+/// The time after which the index of the store is updated, if anything was published.
+#[cfg(feature = "disk")]
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Threads that read from the store, and reads that wait for a thread.
+#[cfg(feature = "disk")]
+const READERS: usize = 2;
+#[cfg(feature = "disk")]
+const READS_WAITING_MAX: usize = 100_000;
+
 /// An error of [`Server::bind`], [`Server::run`] or [`Server::stop_on_signals`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +46,10 @@ pub enum Error {
     /// The event loops cannot be created, cannot listen, or have failed.
     #[error(transparent)]
     Loop(#[from] sealed::Error),
+    /// The store on disk cannot be opened.
+    #[cfg(feature = "disk")]
+    #[error(transparent)]
+    Store(#[from] crate::engine::StoreError),
 }
 
 /// Listening sockets for a server to take over, for instance from socket activation. One loop
@@ -65,6 +82,8 @@ pub struct Server {
     front: SocketAddr,
     admin: SocketAddr,
     life: Option<Listener>,
+    #[cfg(feature = "disk")]
+    disk_store: Option<Arc<SharedStore>>,
     #[cfg(feature = "sim")]
     pub(crate) store: Option<crate::engine::StoreFaults>,
     judge: Option<Judge>,
@@ -85,13 +104,14 @@ impl Server {
     /// As for [`bind`](Self::bind).
     pub fn bind_with(config: Config, sockets: Sockets) -> Result<Self, Error> {
         let loops = config.loops;
-        Self::bind_to(config, sockets, |loop_config| Pool::new(loop_config, loops))
+        Self::bind_to(config, sockets, &Machine::system(), |loop_config| Pool::new(loop_config, loops))
     }
 
     /// Binds like [`bind_with`](Self::bind_with), in a pool that `make_pool` creates.
     pub(crate) fn bind_to(
         mut config: Config,
         sockets: Sockets,
+        #[cfg_attr(not(feature = "disk"), allow(unused_variables))] machine: &Machine,
         make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<LoopMessage>>,
     ) -> Result<Self, Error> {
         // The checks apply to the actual addresses.
@@ -106,6 +126,12 @@ impl Server {
         let mut pool = make_pool(loop_config(&config, 1))?;
         let count = pool.loops();
         *pool.config_mut() = loop_config(&config, count);
+        #[cfg(feature = "disk")]
+        let disk_store = open_store(&config, machine, count)?;
+        #[cfg(not(feature = "disk"))]
+        if config.store.path.is_some() {
+            return Err(ConfigError::NoDisk.into());
+        }
         // The order matters: the number of a listener identifies it.
         let mut listen = |address: SocketAddr, socket: Option<TcpListener>| {
             let bound = match socket {
@@ -124,6 +150,8 @@ impl Server {
             admin,
             life: None,
             judge: None,
+            #[cfg(feature = "disk")]
+            disk_store,
             #[cfg(feature = "sim")]
             store: None,
         })
@@ -207,8 +235,15 @@ impl Server {
         let loops = self.pool.loops();
         warn(&self.config.admin);
         tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
+        #[cfg(feature = "disk")]
+        let disk_store = self.disk_store.clone();
         let (pool, service) = self.into_parts();
-        pool.run(service)?;
+        let ended = pool.run(service);
+        #[cfg(feature = "disk")]
+        if let Some(store) = disk_store {
+            store.finish();
+        }
+        ended?;
         tracing::info!("stopped");
         Ok(())
     }
@@ -224,6 +259,8 @@ impl Server {
     ) -> (Pool<LoopMessage>, impl Fn(Place<LoopMessage>) -> HttpServer<Gateway> + Send + Sync + 'static) {
         #[cfg(feature = "sim")]
         let store = self.store;
+        #[cfg(feature = "disk")]
+        let disk_store = self.disk_store.clone();
         let Self { pool, config, verifier, life, judge, .. } = self;
         let settings = http_settings(&config);
         let counters = LoopCounters::for_loops(pool.loops());
@@ -239,6 +276,8 @@ impl Server {
             life,
             judge,
             resolver,
+            #[cfg(feature = "disk")]
+            disk_store,
             #[cfg(feature = "sim")]
             store,
         };
@@ -258,6 +297,57 @@ impl Server {
         }
         Ok(self.pool.deliver_signals(signals::LOGGED)?)
     }
+}
+
+/// The machine on which a server runs: the system, or a simulation.
+pub(crate) struct Machine {
+    #[cfg(feature = "disk")]
+    pub(crate) disk: sealed::disk::Disk,
+    /// Creates threads for work that blocks: at most so many, and so much work that waits.
+    #[cfg(feature = "disk")]
+    pub(crate) workers: Box<dyn Fn(usize, usize) -> Workers>,
+    /// A random number; `None` to ask the system for one.
+    #[cfg(feature = "disk")]
+    pub(crate) random: Option<u32>,
+}
+
+impl Machine {
+    fn system() -> Self {
+        Self {
+            #[cfg(feature = "disk")]
+            disk: sealed::disk::Disk::system(),
+            #[cfg(feature = "disk")]
+            workers: Box::new(Workers::new),
+            #[cfg(feature = "disk")]
+            random: None,
+        }
+    }
+}
+
+/// Opens the store on disk, if there is to be one.
+#[cfg(feature = "disk")]
+fn open_store(config: &Config, machine: &Machine, loops: usize) -> Result<Option<Arc<SharedStore>>, Error> {
+    let Some(path) = config.store.path.clone() else { return Ok(None) };
+    let store = &config.store;
+    let sync = match store.sync {
+        SyncMode::Commit => LogSync::Commit,
+        SyncMode::Interval => LogSync::Interval(Duration::from_millis(store.sync_interval_ms)),
+        SyncMode::Never => LogSync::Never,
+    };
+    let settings = StoreSettings {
+        path,
+        sync,
+        segment_bytes: store.segment_bytes,
+        checkpoint_bytes: store.checkpoint_bytes,
+        checkpoint_interval: CHECKPOINT_INTERVAL,
+        waiting_bytes_max: store.waiting_bytes_max,
+        cache_bytes: store.index_cache_bytes,
+        window_max: store.window_messages_max,
+        key_age_max: Duration::from_secs(config.history.keys_age_max_s),
+    };
+    let workers = &machine.workers;
+    let crews = Crews { writer: workers(1, 4), readers: workers(READERS, READS_WAITING_MAX), keeper: workers(1, 16) };
+    Ok(Some(SharedStore::open(&machine.disk, settings, crews, machine.random, loops)?))
 }
 
 /// Logs warnings about access that the settings of the admin listener grant to pages.

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+#[cfg(feature = "disk")]
+use sealed::sim::SimDisk;
 use sealed::sim::{LoopId, Simulation};
 use sealed::{EventLoop, Mailbox, Stopper};
 use sealed_http::Server as HttpServer;
@@ -14,7 +16,7 @@ pub use crate::engine::StoreFaults;
 use crate::gateway::Gateway;
 use crate::handle::{Handle, LoopMessage};
 use crate::ops::signals;
-use crate::server::{Error, Server, Sockets};
+use crate::server::{Error, Machine, Server, Sockets};
 
 /// A server whose loops run in a simulation.
 ///
@@ -62,8 +64,38 @@ impl Simulated {
     /// # Errors
     /// As for [`Server::bind`].
     pub fn start_with(sim: &Simulation, config: Config, prepare: impl FnOnce(&mut Server)) -> Result<Self, Error> {
+        #[cfg(feature = "disk")]
+        let machine = Self::machine(sim, &sim.disk());
+        #[cfg(not(feature = "disk"))]
+        let machine = Machine {};
+        Self::start_at(sim, &machine, config, prepare)
+    }
+
+    /// Starts a server whose store, if `config.store.path` is set, is on a simulated disk.
+    ///
+    /// # Errors
+    /// As for [`Server::bind`].
+    #[cfg(feature = "disk")]
+    pub fn start_on(sim: &Simulation, disk: &SimDisk, config: Config) -> Result<Self, Error> {
+        Self::start_at(sim, &Self::machine(sim, disk), config, |_| {})
+    }
+
+    #[cfg(feature = "disk")]
+    fn machine(sim: &Simulation, disk: &SimDisk) -> Machine {
+        let (workers, random) = (sim.clone(), Some(sim.seed() as u32));
+        let workers = Box::new(move |threads, waiting_max| workers.workers(threads, waiting_max));
+        Machine { disk: disk.disk(), workers, random }
+    }
+
+    fn start_at(
+        sim: &Simulation,
+        machine: &Machine,
+        config: Config,
+        prepare: impl FnOnce(&mut Server),
+    ) -> Result<Self, Error> {
         let loops = config.loops.map_or(1, std::num::NonZeroUsize::get);
-        let mut server = Server::bind_to(config, Sockets::default(), |loop_config| sim.pool(loop_config, loops))?;
+        let mut server =
+            Server::bind_to(config, Sockets::default(), machine, |loop_config| sim.pool(loop_config, loops))?;
         prepare(&mut server);
         let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
         let config = server.config();

@@ -69,6 +69,9 @@ pub enum ConfigError {
     /// The admin listener would be open to every client of a proxy.
     #[error("admin.proxy_protocol is set: name the networks whose clients may come in by a proxy (admin.allow)")]
     ProxiedAdmin,
+    /// The program was built without the store on disk.
+    #[error("store.path is set, and this program was built without the feature `disk`")]
+    NoDisk,
     /// An origin does not have the form in which browsers send it.
     #[error("{setting} has {origin:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
     Origin {

@@ -2,7 +2,7 @@
 //!
 //! - `table.rs`: the macro by which a section is written once, with its documentation, range and
 //!   default.
-//! - `limits.rs`, `auth.rs`, `rules.rs`, `webhooks.rs`: sections; those of the listeners and the
+//! - `limits.rs`, `auth.rs`, `rules.rs`, `storage.rs`, `webhooks.rs`: sections; those of the listeners and the
 //!   log are here.
 //! - `listen.rs`, `networks.rs`, `forwarded_by.rs`: values that need parsing.
 //! - `check.rs`: validation, also of settings that depend on each other.
@@ -16,6 +16,7 @@ mod listen;
 mod networks;
 mod reference;
 pub(crate) mod rules;
+mod storage;
 pub(crate) mod table;
 pub(crate) mod webhooks;
 
@@ -36,6 +37,7 @@ pub use check::ConfigError;
 pub use forwarded_by::ForwardedBy;
 pub use limits::{History, Icomet, IcometAuth, Limits, Times};
 pub use listen::listen_address;
+pub use storage::{Storage, SyncMode};
 
 /// The whole configuration, as in the TOML file. A setting that is missing in the file has its
 /// default; an unknown setting is an error.
@@ -55,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     /// The past messages that channels keep.
     pub history: History,
+    /// The store on disk.
+    pub store: Storage,
     /// Durations.
     pub times: Times,
     /// The behavior of the API of icomet.

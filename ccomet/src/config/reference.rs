@@ -5,16 +5,17 @@ use std::fmt::Write;
 use super::auth::Auth;
 use super::table::{Row, Section, Settings};
 use super::webhooks::Hooks;
-use super::{Admin, Config, Front, History, Icomet, Limits, Log, Times};
+use super::{Admin, Config, Front, History, Icomet, Limits, Log, Storage, Times};
 use crate::config::rules::Rule;
 
 /// All sections of settings but the rules, in the order of the file.
-pub(crate) static ROWS: [Section; 9] = [
+pub(crate) static ROWS: [Section; 10] = [
     Front::SECTION,
     Admin::SECTION,
     Auth::SECTION,
     Limits::SECTION,
     History::SECTION,
+    Storage::SECTION,
     Times::SECTION,
     Icomet::SECTION,
     Log::SECTION,
@@ -81,6 +82,8 @@ fn values(kind: &str) -> &'static str {
         "IcometAuth" => "`none`, `token`",
         "WhenDown" => "`refuse`, `allow`",
         "Who" => "`anyone`, `token`, `admin`",
+        "Option<PathBuf>" => "path of a directory",
+        "SyncMode" => "`commit`, `interval`, `never`",
         "Pattern" => "name or pattern",
         "Vec<IpNet>" => "list of networks",
         "Vec<Pattern>" => "list of names and patterns",

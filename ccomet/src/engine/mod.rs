@@ -16,8 +16,7 @@ mod pending;
 mod request;
 mod router;
 mod shard;
-// The only store outside of tests keeps changes at once, so that some variants are never
-// constructed.
+// Outside of tests, no store becomes unreachable, so that some variants are never constructed.
 #[cfg_attr(not(feature = "sim"), allow(dead_code))]
 mod store;
 mod token;
@@ -34,10 +33,14 @@ pub(crate) use peer::Mail;
 pub(crate) use request::{BroadcastOrder, Refusal, Reply, Request};
 pub(crate) use router::Engine;
 pub(crate) use shard::ShardLimits;
+#[cfg(feature = "disk")]
+pub use store::StoreError;
 #[cfg(feature = "sim")]
 pub use store::StoreFaults;
 #[cfg(feature = "sim")]
 pub(crate) use store::UnreliableStore;
+#[cfg(feature = "disk")]
+pub(crate) use store::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
 pub(crate) use store::{MemoryStore, Store};
 pub(crate) use token::Token;
 

@@ -252,6 +252,9 @@ impl Handler for Gateway {
         self.run(http, |gateway, http| match message {
             LoopMessage::Engine(mail) => gateway.engine.receive(now(http), mail),
             LoopMessage::Handle(request) => gateway.hear_handle(http, *request),
+            // The results are processed at the end of this tick.
+            #[cfg(feature = "disk")]
+            LoopMessage::StoreReady => {}
         });
     }
 

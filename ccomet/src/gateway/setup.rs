@@ -18,6 +18,8 @@ use crate::access::client::ClientTracker;
 use crate::access::token::{AdminKeys, Verifier};
 use crate::config::Config;
 use crate::config::rules::Rules;
+#[cfg(feature = "disk")]
+use crate::engine::{DiskStore, SharedStore, Wake};
 use crate::engine::{Engine, MemoryStore, ShardLimits, Store};
 #[cfg(feature = "sim")]
 use crate::engine::{StoreFaults, UnreliableStore};
@@ -41,14 +43,26 @@ pub(crate) struct ServerParts {
     pub(crate) judge: Option<Judge>,
     /// Resolves the host name of the back end, if there is one.
     pub(crate) resolver: Option<Resolver>,
+    /// The store on disk, if there is one.
+    #[cfg(feature = "disk")]
+    pub(crate) disk_store: Option<Arc<SharedStore>>,
     /// The simulated faults of the store, in tests.
     #[cfg(feature = "sim")]
     pub(crate) store: Option<StoreFaults>,
 }
 
 impl ServerParts {
-    #[cfg_attr(not(feature = "sim"), allow(clippy::unused_self))] // there is one kind of store
-    fn make_store(&self) -> Box<dyn Store> {
+    /// Makes the store of a loop.
+    #[cfg_attr(not(any(feature = "disk", feature = "sim")), allow(clippy::unused_self, unused_variables))]
+    fn make_store(&self, place: &Place<LoopMessage>) -> Box<dyn Store> {
+        #[cfg(feature = "disk")]
+        if let Some(shared) = &self.disk_store {
+            let mailbox = place.mailboxes[place.index].clone();
+            // If the mailbox is full, the loop is awake.
+            let wake = Wake(Arc::new(move || drop(mailbox.post(LoopMessage::StoreReady))));
+            shared.set_wake(place.index, wake);
+            return Box::new(DiskStore::new(shared.clone(), place.index));
+        }
         #[cfg(feature = "sim")]
         if let Some(faults) = self.store {
             return Box::new(UnreliableStore::new(faults));
@@ -59,7 +73,7 @@ impl ServerParts {
 
 impl Gateway {
     pub(crate) fn new(shared: ServerParts, place: Place<LoopMessage>) -> Self {
-        let store = shared.make_store();
+        let store = shared.make_store(&place);
         let ServerParts { config, verifier, counters, refusals, life, judge, resolver, .. } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);

@@ -18,6 +18,9 @@ pub(crate) enum LoopMessage {
     Engine(Mail),
     /// A request of a handle. It is boxed, since most mail is smaller.
     Handle(Box<HandleRequest>),
+    /// The store has results.
+    #[cfg(feature = "disk")]
+    StoreReady,
 }
 
 impl From<Mail> for LoopMessage {
@@ -33,6 +36,8 @@ impl TryFrom<LoopMessage> for Mail {
         match message {
             LoopMessage::Engine(mail) => Ok(mail),
             LoopMessage::Handle(_) => Err(message),
+            #[cfg(feature = "disk")]
+            LoopMessage::StoreReady => Err(message),
         }
     }
 }

@@ -36,6 +36,10 @@ struct Arguments {
     /// [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
     admin: Option<SocketAddr>,
+    /// Directory in which messages are kept over restarts; created if it does not exist [default:
+    /// none, messages are in memory]
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
     /// Event loops, each with a thread [default: one for each core]
     #[arg(long, value_name = "N", global = true)]
     loops: Option<NonZeroUsize>,
@@ -141,6 +145,9 @@ fn settings(arguments: &Arguments) -> Result<Config, ccomet::ConfigError> {
     }
     if arguments.loops.is_some() {
         config.loops = arguments.loops;
+    }
+    if let Some(data) = &arguments.data {
+        config.store.path = Some(data.clone());
     }
     if let Some(level) = &arguments.log {
         config.log.level.clone_from(level);

@@ -12,7 +12,7 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Missed, Spot};
 use crate::core::time::UnixMillis;
 use crate::engine::store::{KeptSummary, NameRange, Part, PartRange, Unreadable};
-use crate::engine::{ChannelEvent, Edge, Page, Range, Reply, Tick};
+use crate::engine::{ChannelEvent, Edge, Page, Range, Refusal, Reply, Tick};
 
 /// The limits of one page that a loop gets of messages that are not in memory.
 const FETCH_MESSAGES_MAX: usize = 100;
@@ -176,10 +176,11 @@ impl Shard {
     }
 
     /// Completes a read with the part that the store has read.
-    pub(super) fn has_read(&mut self, read: u32, part: Part) {
+    pub(super) fn has_read(&mut self, read: u32, part: Result<Part, Unreadable>) {
         match self.reads.try_remove(read as usize) {
             Some(Reading::Page { asker, channel, mut start }) => {
                 self.end_read(&channel, start.epoch);
+                let Ok(part) = part else { return self.reply(asker, Err(Refusal::Unavailable)) };
                 // Messages may have been dropped since the request.
                 let missed = part.kept_from.saturating_sub(start.begin);
                 if missed > 0 && !start.is_backward {
@@ -191,7 +192,16 @@ impl Shard {
             }
             Some(Reading::Fetch { to, channel, epoch, from }) => {
                 self.end_read(&channel, epoch);
-                self.send_part(to, channel, epoch, from, part);
+                // If it cannot be read, readers are notified of a gap, and go on with what is in
+                // memory.
+                let part = part.or_else(|Unreadable| {
+                    let kept_from =
+                        self.key_of(&channel).map(|key| self.channels[key].log.first()).ok_or(Unreadable)?;
+                    Ok::<_, Unreadable>(Part { entries: Vec::new(), end: kept_from, has_more: false, kept_from })
+                });
+                if let Ok(part) = part {
+                    self.send_part(to, channel, epoch, from, part);
+                }
             }
             Some(Reading::List(_) | Reading::Broadcast(_)) => debug_assert!(false, "a part is no list of names"),
             None => {}

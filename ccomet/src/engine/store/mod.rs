@@ -17,14 +17,19 @@
 //! needs: epoch, numbers, window and keys. It submits, trims and reads only channels that it has in
 //! memory. It asks for each channel once at a time, and never for one in memory.
 
+#[cfg(feature = "disk")]
+mod disk;
 mod memory;
 #[cfg(feature = "sim")]
 mod unreliable;
 
 use std::fmt::Debug;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+#[cfg(feature = "disk")]
+pub use disk::StoreError;
+#[cfg(feature = "disk")]
+pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
 pub(crate) use memory::MemoryStore;
 #[cfg(feature = "sim")]
 pub use unreliable::StoreFaults;
@@ -85,7 +90,7 @@ pub(crate) enum Outcome {
     /// The requested part of a channel's history.
     Page {
         read: u32,
-        part: Part,
+        part: Result<Part, Unreadable>,
     },
     /// The state of a channel that was to be opened; `None` if nothing is kept of it. Later
     /// outcomes, such as `Restarted`, may change it.
@@ -140,7 +145,7 @@ pub(crate) struct KeptChannel {
 }
 
 /// An idempotency key of a kept message.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeptKey {
     pub(crate) key: Box<str>,
     /// The [`digest`] of the message.
@@ -189,12 +194,16 @@ pub(crate) struct KeptSummary {
 }
 
 /// Returns a digest of the parts in which equal messages agree: of a message that is published
-/// again under its key.
+/// again under its key. Stores keep it, so that it must not change with versions of the program.
 pub(crate) fn digest(message: &Message) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    message.payload.hash(&mut hasher);
-    message.event().hash(&mut hasher);
-    hasher.finish()
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(&(message.payload.len() as u64).to_le_bytes());
+    context.update(&message.payload);
+    if let Some(event) = message.event() {
+        context.update(&[1]);
+        context.update(event.as_bytes());
+    }
+    context.finish().as_ref().iter().take(size_of::<u64>()).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
 }
 
 /// Keeps the messages of a shard's channels. A store calls nothing back:

@@ -165,7 +165,7 @@ impl UnreliableStore {
             }
             Job::Read { read, channel, epoch, range } => {
                 let part = self.part(&channel, epoch, range, now);
-                self.outcomes.push_back(Outcome::Page { read, part });
+                self.outcomes.push_back(Outcome::Page { read, part: Ok(part) });
             }
             Job::Open { channel } => {
                 let kept = if self.is_refused() { Err(Unreadable) } else { Ok(self.kept(&channel, now)) };

@@ -1,0 +1,194 @@
+//! Checkpoints: each loop hands over what has changed in its channels, and a thread writes it to the
+//! index, in one transaction with the place up to which the log is in the index.
+//!
+//! A loop hands over its changes after it has processed the events of all frames before that place.
+//! It keeps the places of these messages until the checkpoint is written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealed::fault;
+use tracing::error;
+
+use super::events::Event;
+use super::index::{LogPosition, StoreState, Updates};
+use super::shared::{SharedStore, lock, read_lock, write_lock};
+use crate::core::position::Epoch;
+use crate::core::time::{LoopTime, UnixMillis};
+
+/// The checkpoint that is in progress, or the last one.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    number: u64,
+    stage: Stage,
+    /// All before this place is in the index once it is written.
+    position: LogPosition,
+    /// What each loop has handed over.
+    parts: Vec<Option<Updates>>,
+    last_epoch: Epoch,
+    now: UnixMillis,
+    /// The bytes written to the log when the last checkpoint was begun.
+    bytes_before: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    /// The loops hand over their changes.
+    Gathering,
+    Writing,
+    /// The changes could not be written, and wait for another attempt.
+    Failed,
+}
+
+impl Checkpoint {
+    pub(super) fn new(loops: usize, position: LogPosition) -> Self {
+        Self {
+            number: 0,
+            stage: Stage::Idle,
+            position,
+            parts: vec![None; loops],
+            last_epoch: Epoch(0),
+            now: UnixMillis::default(),
+            bytes_before: 0,
+        }
+    }
+}
+
+/// The changes of a loop for a checkpoint.
+#[derive(Debug)]
+pub(super) struct HandedOver {
+    pub(super) number: u64,
+    pub(super) updates: Updates,
+    pub(super) last_epoch: Epoch,
+    pub(super) now: UnixMillis,
+}
+
+impl SharedStore {
+    /// Begins a checkpoint if the log has grown enough since the last one.
+    pub(super) fn checkpoint_if_due(self: &Arc<Self>) {
+        let (_, written) = self.written();
+        let grown = written - lock(&self.checkpoint).bytes_before;
+        if grown >= self.settings.checkpoint_bytes {
+            self.begin_checkpoint();
+        }
+    }
+
+    /// Begins a checkpoint, unless one is in progress or nothing has been written since the last.
+    /// Tries again if the last one has failed.
+    pub(super) fn begin_checkpoint(self: &Arc<Self>) {
+        let (position, written) = self.written();
+        let mut checkpoint = lock(&self.checkpoint);
+        match checkpoint.stage {
+            Stage::Idle if checkpoint.bytes_before != written => {
+                checkpoint.number += 1;
+                checkpoint.stage = Stage::Gathering;
+                checkpoint.position = position;
+                checkpoint.bytes_before = written;
+                drop(checkpoint);
+                (0..self.loops()).for_each(|to| self.wake(to));
+            }
+            Stage::Failed => {
+                checkpoint.stage = Stage::Writing;
+                drop(checkpoint);
+                self.start_checkpoint();
+            }
+            Stage::Idle | Stage::Gathering | Stage::Writing => {}
+        }
+    }
+
+    /// Returns the number of the checkpoint that waits for a loop's changes.
+    pub(super) fn wanted_checkpoint(&self, index: usize) -> Option<u64> {
+        let checkpoint = lock(&self.checkpoint);
+        let is_missing = || checkpoint.parts.get(index).is_some_and(Option::is_none);
+        (checkpoint.stage == Stage::Gathering && is_missing()).then_some(checkpoint.number)
+    }
+
+    /// Takes the changes of a loop. The last loop starts the writing.
+    pub(super) fn hand_over(self: &Arc<Self>, index: usize, changes: HandedOver) {
+        let HandedOver { number, updates, last_epoch, now } = changes;
+        {
+            let mut checkpoint = lock(&self.checkpoint);
+            if checkpoint.number != number {
+                return;
+            }
+            checkpoint.last_epoch = checkpoint.last_epoch.max(last_epoch);
+            checkpoint.now = checkpoint.now.max(now);
+            if let Some(part) = checkpoint.parts.get_mut(index) {
+                *part = Some(updates);
+            }
+            if checkpoint.parts.iter().any(Option::is_none) {
+                return;
+            }
+            checkpoint.stage = Stage::Writing;
+        }
+        self.start_checkpoint();
+    }
+
+    fn start_checkpoint(self: &Arc<Self>) {
+        let shared = self.clone();
+        if let Err(why) = self.crews.keeper.spawn(move || shared.run_checkpoint()) {
+            error!("cannot write a checkpoint of the store: {why}");
+            lock(&self.checkpoint).stage = Stage::Failed;
+        }
+    }
+
+    fn run_checkpoint(&self) {
+        let (state, keys_from, parts) = {
+            let mut checkpoint = lock(&self.checkpoint);
+            let parts = std::mem::take(&mut checkpoint.parts);
+            let Checkpoint { position, last_epoch, now, .. } = *checkpoint;
+            let state = StoreState { salt: self.salt, position, last_channel: self.last_channel(), last_epoch };
+            (state, now.minus(self.settings.key_age_max), parts)
+        };
+        let written = self.write_checkpoint(&state, &parts, keys_from);
+        let mut checkpoint = lock(&self.checkpoint);
+        if let Err(error) = written {
+            error!("cannot write a checkpoint of the store: {error}");
+            (checkpoint.parts, checkpoint.stage) = (parts, Stage::Failed);
+            return;
+        }
+        checkpoint.parts.resize(self.loops(), None);
+        checkpoint.stage = Stage::Idle;
+        drop(checkpoint);
+        (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
+        self.remove_dead_segments(state.position.segment);
+    }
+
+    fn write_checkpoint(
+        &self,
+        state: &StoreState,
+        parts: &[Option<Updates>],
+        keys_from: UnixMillis,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        if !fault!("checkpoint-before-log") {
+            lock(&self.log).sync()?;
+        }
+        let parts: Vec<&Updates> = parts.iter().flatten().collect();
+        let mut written = read_lock(&self.index).write(state, &parts, keys_from);
+        if written.is_err() {
+            // After an error, the database has to be opened again.
+            let mut index = write_lock(&self.index);
+            index.reopen(&self.directory, self.settings.cache_bytes)?;
+            written = index.write(state, &parts, keys_from);
+        }
+        Ok(written?)
+    }
+}
+
+/// The time of a loop's next attempt to begin a checkpoint.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct NextTime(Option<LoopTime>);
+
+impl NextTime {
+    /// Returns whether the interval has passed.
+    pub(super) fn is_due(&mut self, now: LoopTime, interval: Duration) -> bool {
+        match self.0 {
+            Some(at) if at > now => false,
+            earlier => {
+                self.0 = Some(now.plus(interval));
+                earlier.is_some()
+            }
+        }
+    }
+}

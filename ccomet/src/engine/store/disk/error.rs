@@ -1,0 +1,49 @@
+//! The reasons why a store cannot be opened or used.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The reason why the store of a server cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The directory, or a file in it, cannot be created, read or written.
+    #[error("cannot {action} in the store {}", path.display())]
+    Io {
+        /// What failed.
+        action: &'static str,
+        /// The directory of the store.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// Another process uses the directory.
+    #[error("another process uses the store {}", .0.display())]
+    InUse(PathBuf),
+    /// A newer version of the program has written the store.
+    #[error("the store {} has format {found}, which a newer version has written: this one knows {known}", path.display())]
+    Newer {
+        /// The directory of the store.
+        path: PathBuf,
+        /// The format of the store.
+        found: u32,
+        /// The newest format that this version of the program knows.
+        known: u32,
+    },
+    /// The log lacks messages that publishers were told are kept: a disk has changed or lost them.
+    #[error("the store {} is damaged: {what}. `ccomet store salvage` keeps what can be read", path.display())]
+    Damaged {
+        /// The directory of the store.
+        path: PathBuf,
+        /// The damage, and where it is.
+        what: String,
+    },
+    /// The index cannot be read or written.
+    #[error("the index of the store {} cannot be used", path.display())]
+    Index {
+        /// The directory of the store.
+        path: PathBuf,
+        /// The error of the database.
+        source: Box<redb::Error>,
+    },
+}

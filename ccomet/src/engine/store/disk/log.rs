@@ -1,0 +1,217 @@
+//! The log: segments, to the last of which frames are appended.
+
+use std::io;
+
+use sealed::disk::{Directory, File};
+use sealed::fault;
+
+use super::index::LogPosition;
+use super::places::SegmentId;
+use super::record::{
+    FRAME_HEADER_BYTES, Frame, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, finish_frame, read_segment_header,
+    segment_header,
+};
+use super::settings::LogSync;
+
+/// The end of the names of segments' files.
+const SUFFIX: &str = ".log";
+
+/// Returns the name of a segment's file.
+pub(super) fn segment_name(id: SegmentId) -> String {
+    format!("{id:010}{SUFFIX}")
+}
+
+/// Returns the segments of a directory, in order.
+pub(super) fn segments(directory: &Directory) -> io::Result<Vec<SegmentId>> {
+    let names = directory.list()?;
+    let mut ids: Vec<_> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// A segment that was read into memory.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) header: SegmentHeader,
+    bytes: Vec<u8>,
+}
+
+impl Segment {
+    pub(super) fn read(directory: &Directory, id: SegmentId) -> io::Result<Self> {
+        let file = directory.open(&segment_name(id))?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(Self { header: read_segment_header(&bytes), bytes })
+    }
+
+    /// Returns the frame at an offset, if there is a whole one.
+    pub(super) fn frame(&self, offset: usize, salt: Salt) -> Option<Frame<'_>> {
+        Frame::read(self.bytes.get(offset..)?, salt)
+    }
+
+    /// Returns the next whole frame after an offset, with its own offset.
+    pub(super) fn next_frame(&self, offset: usize, salt: Salt) -> Option<(usize, Frame<'_>)> {
+        let (distance, frame) = Frame::find(self.bytes.get(offset..)?, salt)?;
+        Some((offset + distance, frame))
+    }
+}
+
+/// The reason why a frame was not kept.
+#[derive(Debug)]
+pub(super) enum NotKept {
+    /// The disk is full. Later frames may be kept.
+    Full(io::Error),
+    /// The disk has failed: nothing is known of what it has, and nothing more is written.
+    Failed(io::Error),
+}
+
+/// The end of the log.
+#[derive(Debug)]
+pub(super) struct Log {
+    directory: Directory,
+    salt: Salt,
+    segment_bytes: u32,
+    sync: LogSync,
+    current: Option<Current>,
+    /// The last segment that was begun.
+    last_segment: SegmentId,
+    /// The sequence of the last frame.
+    sequence: u64,
+    /// The sequence of the last frame that is on the disk.
+    synced: u64,
+    has_failed: bool,
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+struct Current {
+    file: File,
+    /// The end of its last frame.
+    end: u32,
+    capacity: u32,
+}
+
+impl Log {
+    /// Creates a log that continues after a position, in a new segment.
+    pub(super) fn new(directory: Directory, salt: Salt, after: LogPosition, segment_bytes: u32, sync: LogSync) -> Self {
+        Self {
+            directory,
+            salt,
+            segment_bytes,
+            sync,
+            current: None,
+            last_segment: after.segment - 1,
+            sequence: after.sequence,
+            synced: after.sequence,
+            has_failed: false,
+        }
+    }
+
+    /// Returns the end of the log.
+    pub(super) fn position(&self) -> LogPosition {
+        let (segment, offset) = match &self.current {
+            Some(current) => (self.last_segment, current.end),
+            None => (self.last_segment + 1, SEGMENT_HEADER_BYTES as u32),
+        };
+        LogPosition { segment, offset, sequence: self.sequence }
+    }
+
+    /// Keeps a frame, whose header is made here. Returns its place.
+    pub(super) fn append(&mut self, frame: &mut [u8]) -> Result<(SegmentId, u32), NotKept> {
+        if self.has_failed && !fault!("failed-sync-tried-again") {
+            return Err(NotKept::Failed(io::Error::other("the disk has failed before")));
+        }
+        let length = u32::try_from(frame.len()).map_err(|error| NotKept::Full(io::Error::other(error)))?;
+        if self.current.as_ref().is_none_or(|current| current.capacity - current.end < length) {
+            self.begin_segment(length)?;
+        }
+        finish_frame(frame, self.sequence + 1, self.synced, self.salt);
+        let result = self.write(frame);
+        if result.is_err() {
+            self.has_failed = true;
+        }
+        result.map_err(NotKept::Failed)
+    }
+
+    fn write(&mut self, frame: &[u8]) -> io::Result<(SegmentId, u32)> {
+        let Some(current) = &mut self.current else { return Err(io::Error::other("no segment")) };
+        let begin = current.end;
+        let written = current.file.write_all_at(frame, begin.into());
+        let is_synced = self.sync == LogSync::Commit && !fault!("accepted-before-sync");
+        let kept = written.and_then(|()| if is_synced { current.file.sync_data() } else { Ok(()) });
+        if kept.is_err() && !fault!("unsynced-frame-stays") {
+            // The publishers are refused. The system may show the frame to the next process even if
+            // the disk does not have it.
+            let _ = current.file.write_all_at(&[0; FRAME_HEADER_BYTES], begin.into());
+        }
+        kept?;
+        current.end += frame.len() as u32;
+        self.sequence += 1;
+        if self.sync == LogSync::Commit {
+            self.synced = self.sequence;
+        }
+        Ok((self.last_segment, begin))
+    }
+
+    /// Puts all frames on the disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.has_failed {
+            return Err(io::Error::other("the disk has failed before"));
+        }
+        if self.synced < self.sequence
+            && let Some(current) = &self.current
+        {
+            let synced = current.file.sync_data();
+            self.has_failed |= synced.is_err();
+            synced?;
+        }
+        self.synced = self.sequence;
+        Ok(())
+    }
+
+    /// Begins a segment with room for a frame. Its blocks are allocated now, so that the disk is
+    /// not full later.
+    fn begin_segment(&mut self, length: u32) -> Result<(), NotKept> {
+        self.sync().map_err(NotKept::Failed)?;
+        let id = self.last_segment + 1;
+        let capacity = (SEGMENT_HEADER_BYTES as u32).saturating_add(length).max(self.segment_bytes);
+        let file = self.create(id, capacity).map_err(|error| {
+            // What is left of it would take room.
+            let _ = self.directory.remove(&segment_name(id));
+            if is_full(&error) { NotKept::Full(error) } else { NotKept::Failed(error) }
+        });
+        if matches!(file, Err(NotKept::Failed(_))) {
+            self.has_failed = true;
+        }
+        let file = file?;
+        if let Some(last) = self.current.take() {
+            // Returns what the segment has not used.
+            let _ = last.file.set_len(last.end.into());
+        }
+        self.last_segment = id;
+        self.current = Some(Current { file, end: SEGMENT_HEADER_BYTES as u32, capacity });
+        Ok(())
+    }
+
+    fn create(&self, id: SegmentId, capacity: u32) -> io::Result<File> {
+        let name = segment_name(id);
+        let file = match self.directory.create(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.directory.remove(&name)?;
+                self.directory.create(&name)?
+            }
+            other => other?,
+        };
+        file.allocate(capacity.into())?;
+        file.write_all_at(&segment_header(id.into(), self.sequence, self.salt), 0)?;
+        file.sync_data()?;
+        if !fault!("directory-not-synced") {
+            self.directory.sync()?;
+        }
+        Ok(file)
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}

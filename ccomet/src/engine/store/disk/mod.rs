@@ -1,0 +1,406 @@
+//! A store on disk: a log of all changes, and an index of the log.
+//!
+//! A change takes this way: `submit` appends its records to the batch of the tick, and `flush` hands
+//! the batch to the writer, which keeps the batches of all loops in one frame of the log
+//! (`shared.rs`, `log.rs`, with the format in `record.rs`). Then the loop gets the event `Written`,
+//! notes where the messages are (`channel.rs`), and reports the change as kept. From time to time
+//! the loops hand over these places for the index (`checkpoint.rs`, `index.rs`). After a restart,
+//! only the log behind the last checkpoint is read (`opening.rs`).
+//!
+//! Reads go to threads (`reading.rs`), and come back as events.
+
+mod backend;
+mod channel;
+mod checkpoint;
+mod error;
+mod events;
+mod index;
+mod log;
+mod opening;
+mod places;
+mod reading;
+mod record;
+mod settings;
+mod shared;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use self::channel::{Channel, Trimmed};
+use self::checkpoint::{HandedOver, NextTime};
+use self::events::{Event, Found};
+use self::index::{ChannelRow, Updates};
+use self::places::{Entry, SegmentId};
+use self::reading::PageRequest;
+use self::record::{ChannelId, RecordWriter};
+use self::shared::Batch;
+use super::{
+    ChannelPlace, KeptChannel, KeptKey, KeptSummary, NameRange, Opened, Outcome, PartRange, Store, StoreChange,
+    Submitted, Unreadable, digest,
+};
+use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Epoch, Spot};
+use crate::core::time::{LoopTime, UnixMillis};
+use crate::core::window::HistoryLimits;
+use crate::engine::Tick;
+
+pub use error::StoreError;
+pub(crate) use settings::{LogSync, StoreSettings};
+pub(crate) use shared::{Crews, SharedStore, Wake};
+
+/// The store of one loop's shard.
+#[derive(Debug)]
+pub(crate) struct DiskStore {
+    shared: Arc<SharedStore>,
+    /// The index of the loop.
+    index: usize,
+    /// The channels that the shard has in memory, and those that have changed since the last
+    /// checkpoint.
+    channels: HashMap<ChannelName, Channel>,
+    /// The names of channels that were removed, and are still in the index.
+    removed_names: HashSet<ChannelName>,
+    /// The channels that were removed since the last checkpoint was begun.
+    removed: Vec<ChannelId>,
+    /// The channels of the checkpoint in progress, and the names that will be gone with it.
+    handed_over: (Vec<ChannelName>, Vec<ChannelName>),
+    last_epoch: Epoch,
+    /// The records of this tick, and the changes that they make.
+    batch: Vec<u8>,
+    changes: Vec<Change>,
+    /// The batches that the writer has.
+    in_flight: VecDeque<(u64, Vec<Change>)>,
+    last_batch: u64,
+    outcomes: VecDeque<Outcome>,
+    next_checkpoint: NextTime,
+    next_sync: NextTime,
+}
+
+/// A change that the log does not have yet.
+#[derive(Debug)]
+struct Change {
+    channel: ChannelName,
+    /// The number of the channel, if the change creates it.
+    made: Option<ChannelId>,
+    kind: ChangeKind,
+}
+
+#[derive(Debug)]
+enum ChangeKind {
+    Append {
+        /// The places of the messages, with offsets in the batch.
+        entries: Vec<Entry>,
+        keys: Vec<KeptKey>,
+    },
+    Clear,
+    Remove,
+}
+
+/// Returns the idempotency key of a message, before number `next`.
+fn key_of(message: &Message, next: u64) -> Option<KeptKey> {
+    let key = message.key()?.into();
+    Some(KeptKey { key, digest: digest(message), next, time: message.time() })
+}
+
+impl DiskStore {
+    pub(crate) fn new(shared: Arc<SharedStore>, index: usize) -> Self {
+        Self {
+            last_epoch: shared.last_epoch,
+            shared,
+            index,
+            channels: HashMap::new(),
+            removed_names: HashSet::new(),
+            removed: Vec::new(),
+            handed_over: (Vec::new(), Vec::new()),
+            batch: Vec::new(),
+            changes: Vec::new(),
+            in_flight: VecDeque::new(),
+            last_batch: 0,
+            outcomes: VecDeque::new(),
+            next_checkpoint: NextTime::default(),
+            next_sync: NextTime::default(),
+        }
+    }
+
+    /// Returns a channel of the shard.
+    fn channel_of(&mut self, place: ChannelPlace<'_>) -> &mut Channel {
+        self.last_epoch = self.last_epoch.max(place.epoch);
+        self.channels.entry(place.channel.clone()).or_insert_with(|| {
+            let (name, epoch, next) = (place.channel.clone(), place.epoch, place.next);
+            Channel::new(0, ChannelRow { name, epoch, first: next, next, bytes: 0, used: UnixMillis::default() })
+        })
+    }
+
+    fn append(&mut self, place: ChannelPlace<'_>, messages: &[Arc<Message>]) {
+        let id = self.channel_of(place).id;
+        let made = (id == 0).then(|| self.shared.new_channel());
+        let id = made.unwrap_or(id);
+        let mut writer = RecordWriter { out: &mut self.batch, salt: self.shared.salt };
+        if made.is_some() {
+            writer.made(id, place.next, place.epoch, place.channel);
+        }
+        let (mut entries, mut keys) = (Vec::with_capacity(messages.len()), Vec::new());
+        for (number, message) in (place.next..).zip(messages) {
+            let offset = writer.out.len() as u32;
+            let length = writer.message(id, number, message) as u32;
+            let cost = message.cost() as u32;
+            entries.push(Entry { segment: 0, offset, length, cost, time: message.time() });
+            keys.extend(key_of(message, number + 1));
+        }
+        let kind = ChangeKind::Append { entries, keys };
+        self.changes.push(Change { channel: place.channel.clone(), made, kind });
+    }
+
+    /// Appends a record of the removal of a channel that the log has.
+    fn write_removal(&mut self, id: ChannelId) {
+        RecordWriter { out: &mut self.batch, salt: self.shared.salt }.removed(id);
+    }
+
+    fn take_events(&mut self) {
+        for event in self.shared.take_events(self.index) {
+            match event {
+                Event::Written { number, place } => self.written(number, place),
+                Event::Page { read, part } => {
+                    self.outcomes.push_back(Outcome::Page { read, part: part.map_err(|_| Unreadable) })
+                }
+                Event::Opened { channel, found } => self.opened(channel, found.map_err(|_| Unreadable)),
+                Event::Oldest { channel, id, begin, entries } => {
+                    if let Some(channel) = self.channels.get_mut(&channel).filter(|channel| channel.id == id) {
+                        channel.take_oldest(begin, entries);
+                    }
+                }
+                Event::Names { read, found } => self.named(read, found.map_err(|_| Unreadable)),
+                Event::Checkpointed => self.checkpointed(),
+            }
+        }
+    }
+
+    /// Completes the changes of a batch.
+    fn written(&mut self, number: u64, place: Option<(SegmentId, u32)>) {
+        debug_assert_eq!(self.in_flight.front().map(|batch| batch.0), Some(number), "batches are written in order");
+        let Some((_, changes)) = self.in_flight.pop_front() else { return };
+        for Change { channel: name, made, kind } in changes {
+            if let Some((segment, begin)) = place
+                && let Some(channel) = self.channels.get_mut(&name)
+            {
+                channel.id = made.unwrap_or(channel.id);
+                channel.is_dirty = true;
+                match kind {
+                    ChangeKind::Append { entries, keys } => {
+                        for entry in entries {
+                            channel.add(Entry { segment, offset: begin + entry.offset, ..entry });
+                        }
+                        keys.into_iter().for_each(|key| channel.add_key(key));
+                    }
+                    ChangeKind::Clear => channel.clear(),
+                    ChangeKind::Remove => self.gone(&name),
+                }
+            }
+            self.outcomes.push_back(Outcome::Changed { channel: name, is_kept: place.is_some() });
+        }
+    }
+
+    /// Notes that a channel is removed.
+    fn gone(&mut self, name: &ChannelName) {
+        if let Some(channel) = self.channels.remove(name)
+            && channel.id != 0
+        {
+            self.removed.push(channel.id);
+            self.removed_names.insert(name.clone());
+        }
+    }
+
+    fn opened(&mut self, name: ChannelName, found: Result<Option<Box<Found>>, Unreadable>) {
+        let kept = found.map(|found| {
+            found.map(|found| {
+                let Found { id, row, window, keys } = *found;
+                self.last_epoch = self.last_epoch.max(row.epoch);
+                let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(id, row));
+                channel.is_loaded = true;
+                KeptChannel { window, keys }
+            })
+        });
+        self.outcomes.push_back(Outcome::Opened { channel: name, kept });
+    }
+
+    fn named(&mut self, read: u32, found: Result<(Vec<ChannelRow>, bool), Unreadable>) {
+        let summary = |row: ChannelRow| {
+            let ChannelRow { name, epoch, first, next, .. } = row;
+            KeptSummary { channel: name, kept_from: first, spot: Spot { epoch, next } }
+        };
+        let has_more = matches!(found, Ok((_, true)));
+        let names = found.map(|(rows, _)| rows.into_iter().map(summary).collect());
+        self.outcomes.push_back(Outcome::Names { read, names, has_more });
+    }
+
+    /// Hands over the changes since the last checkpoint, if one was begun.
+    fn hand_over(&mut self, now: Tick) {
+        let Some(number) = self.shared.wanted_checkpoint(self.index) else { return };
+        let (mut updates, mut names) = (Updates::default(), Vec::new());
+        updates.removed = std::mem::take(&mut self.removed);
+        let is_dirty = |(_, channel): &(&ChannelName, &mut Channel)| channel.is_dirty && channel.id != 0;
+        for (name, channel) in self.channels.iter_mut().filter(is_dirty) {
+            updates.channels.push(channel.hand_over());
+            names.push(name.clone());
+        }
+        // The order of a hash map differs between runs.
+        updates.channels.sort_unstable_by_key(|update| update.id);
+        self.handed_over = (names, self.removed_names.iter().cloned().collect());
+        let (last_epoch, now) = (self.last_epoch, now.time);
+        self.shared.hand_over(self.index, HandedOver { number, updates, last_epoch, now });
+    }
+
+    fn checkpointed(&mut self) {
+        let (names, removed) = std::mem::take(&mut self.handed_over);
+        for name in names {
+            if let Some(channel) = self.channels.get_mut(&name) {
+                channel.checkpointed();
+                if !channel.is_loaded && channel.is_in_index() {
+                    self.channels.remove(&name);
+                }
+            }
+        }
+        for name in removed {
+            self.removed_names.remove(&name);
+        }
+    }
+
+    /// Starts periodic work. One loop does this for all.
+    fn keep_time(&mut self, now: LoopTime) {
+        let settings = &self.shared.settings;
+        if self.next_checkpoint.is_due(now, settings.checkpoint_interval) {
+            self.shared.begin_checkpoint();
+        }
+        if let LogSync::Interval(interval) = settings.sync
+            && self.next_sync.is_due(now, interval)
+        {
+            self.shared.sync_soon();
+        }
+    }
+}
+
+impl Store for DiskStore {
+    fn window_max(&self) -> Option<usize> {
+        Some(self.shared.settings.window_max)
+    }
+
+    fn submit(&mut self, _: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted {
+        if !self.shared.has_room() {
+            return Submitted::Refused;
+        }
+        let id = self.channel_of(place).id;
+        let kind = match change {
+            StoreChange::Append(messages) => {
+                self.append(place, messages);
+                return Submitted::Later;
+            }
+            // The log does not have the channel.
+            StoreChange::Clear | StoreChange::Remove if id == 0 => return Submitted::Kept,
+            StoreChange::Clear => {
+                RecordWriter { out: &mut self.batch, salt: self.shared.salt }.cleared(id, place.next);
+                ChangeKind::Clear
+            }
+            StoreChange::Remove => {
+                self.write_removal(id);
+                ChangeKind::Remove
+            }
+        };
+        self.changes.push(Change { channel: place.channel.clone(), made: None, kind });
+        Submitted::Later
+    }
+
+    fn trim(&mut self, now: Tick, name: &ChannelName, limits: &HistoryLimits) -> Option<u64> {
+        let Some(channel) = self.channels.get_mut(name) else { return Some(0) };
+        if let Trimmed::Wants(begin) = channel.trim(limits, now.time)
+            && !channel.is_reading
+        {
+            let (shared, to, name, id) = (self.shared.clone(), self.index, name.clone(), channel.id);
+            let started = self.shared.crews.readers.spawn(move || shared.read_oldest(to, name, id, begin));
+            channel.is_reading = started.is_ok();
+        }
+        Some(channel.row.first)
+    }
+
+    fn forget(&mut self, name: &ChannelName) {
+        let id = self.channels.get(name).map_or(0, |channel| channel.id);
+        if id != 0 {
+            self.write_removal(id);
+        }
+        self.gone(name);
+        self.channels.remove(name);
+    }
+
+    fn unload(&mut self, name: &ChannelName) {
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.is_loaded = false;
+            if channel.is_in_index() {
+                self.channels.remove(name);
+            }
+        }
+    }
+
+    fn open(&mut self, now: Tick, name: &ChannelName) -> Opened {
+        let known = self.channels.get(name).map(Channel::known);
+        if known.is_none() && self.removed_names.contains(name) {
+            return Opened::Absent;
+        }
+        let (shared, to, name) = (self.shared.clone(), self.index, name.clone());
+        let started = self.shared.crews.readers.spawn(move || shared.open_channel(to, name, known, now.time));
+        if started.is_ok() { Opened::Later } else { Opened::Refused }
+    }
+
+    fn names(&mut self, _: Tick, read: u32, range: NameRange) {
+        let is_meant = |name: &str| name.starts_with(&*range.prefix) && *name > *range.after;
+        // What the index does not have yet, or still has.
+        let newer = self.channels.iter().filter(|(name, channel)| channel.id != 0 && is_meant(name.as_str()));
+        let newer = newer.map(|(_, channel)| channel.row.clone()).collect();
+        let gone = self.removed_names.iter().filter(|name| !self.channels.contains_key(name)).cloned().collect();
+        let (shared, to) = (self.shared.clone(), self.index);
+        if self.shared.crews.readers.spawn(move || shared.read_names(to, read, &range, newer, &gone)).is_err() {
+            self.outcomes.push_back(Outcome::Names { read, names: Err(Unreadable), has_more: false });
+        }
+    }
+
+    fn read(&mut self, now: Tick, read: u32, place: ChannelPlace<'_>, range: PartRange) {
+        let channel = self.channel_of(place);
+        let request = PageRequest {
+            read,
+            id: channel.id,
+            kept: channel.row.first..channel.row.next,
+            tail_begin: channel.tail_begin(),
+            tail: channel.tail().collect(),
+            range,
+            now: now.time,
+        };
+        let (shared, to) = (self.shared.clone(), self.index);
+        if self.shared.crews.readers.spawn(move || shared.read_page(to, &request)).is_err() {
+            self.outcomes.push_back(Outcome::Page { read, part: Err(Unreadable) });
+        }
+    }
+
+    fn flush(&mut self, now: Tick) {
+        if !self.batch.is_empty() {
+            self.last_batch += 1;
+            self.in_flight.push_back((self.last_batch, std::mem::take(&mut self.changes)));
+            let records = std::mem::take(&mut self.batch);
+            self.shared.submit(Batch { from: self.index, number: self.last_batch, records });
+        }
+        if self.index == 0 {
+            self.keep_time(now.loop_time);
+        }
+    }
+
+    fn next_outcome(&mut self, now: Tick) -> Option<Outcome> {
+        if self.outcomes.is_empty() {
+            self.take_events();
+            self.hand_over(now);
+        }
+        self.outcomes.pop_front()
+    }
+
+    fn due(&self) -> Option<LoopTime> {
+        (!self.outcomes.is_empty()).then(LoopTime::default)
+    }
+}

@@ -1,0 +1,281 @@
+//! Opening a store: the log behind the last checkpoint is read, and brought into the index. So no
+//! channel costs anything at the start, unless something was published in it since then.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::io;
+use std::sync::Arc;
+
+use ring::rand::SystemRandom;
+use sealed::disk::{Directory, Disk};
+use sealed::fault;
+use tracing::{info, warn};
+
+use super::error::StoreError;
+use super::index::{ChannelRow, ChannelUpdate, Index, IndexError, LogPosition, StoreState, Updates};
+use super::log::{Log, Segment, segment_name, segments};
+use super::places::{Entry, SegmentId};
+use super::record::{ChannelId, Frame, Record, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, VERSION};
+use super::settings::StoreSettings;
+use super::shared::{Crews, Parts, SharedStore};
+use crate::core::message::Message;
+use crate::core::position::Epoch;
+use crate::core::time::UnixMillis;
+
+const LOCK: &str = "lock";
+
+/// The reason why a store cannot be opened, without its path.
+enum Refused {
+    Io(&'static str, io::Error),
+    Index(IndexError),
+    Newer(u32),
+    Damaged(String),
+}
+
+impl From<IndexError> for Refused {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl SharedStore {
+    /// Opens the store of a server with so many loops. `salt` is a random number for a new store;
+    /// `None` asks the system for one. Blocks while it reads the end of the log.
+    pub(crate) fn open(
+        disk: &Disk,
+        settings: StoreSettings,
+        crews: Crews,
+        salt: Option<u32>,
+        loops: usize,
+    ) -> Result<Arc<Self>, StoreError> {
+        let path = settings.path.clone();
+        let io = |action| {
+            let path = path.clone();
+            move |source| StoreError::Io { action, path, source }
+        };
+        let directory = disk.open_dir(&settings.path).map_err(io("open the directory"))?;
+        let lock = match directory.lock(LOCK) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(StoreError::InUse(path)),
+            other => other.map_err(io("lock the directory"))?,
+        };
+        let opened = read_all(&directory, &settings, salt);
+        let (index, log, state) = opened.map_err(|refused| match refused {
+            Refused::Io(action, source) => StoreError::Io { action, path, source },
+            Refused::Index(source) => StoreError::Index { path, source },
+            Refused::Newer(found) => StoreError::Newer { path, found, known: VERSION },
+            Refused::Damaged(what) => StoreError::Damaged { path, what },
+        })?;
+        let StoreState { salt, last_channel, last_epoch, .. } = state;
+        let parts = Parts { settings, directory, lock, crews, index, log, salt, last_channel, last_epoch };
+        let shared = Arc::new(Self::new(parts, loops));
+        shared.remove_dead_segments(state.position.segment);
+        Ok(shared)
+    }
+}
+
+/// Opens the index, and brings it up to the end of the log.
+fn read_all(
+    directory: &Directory,
+    settings: &StoreSettings,
+    salt: Option<u32>,
+) -> Result<(Index, Log, StoreState), Refused> {
+    let index = Index::open(directory, settings.cache_bytes)?;
+    let files = segments(directory).map_err(|error| Refused::Io("list the segments", error))?;
+    let state = match index.state()? {
+        Some(state) => state,
+        None if files.is_empty() => {
+            let position = LogPosition { segment: 1, offset: SEGMENT_HEADER_BYTES as u32, sequence: 0 };
+            let salt = Salt(salt.map_or_else(random, Ok)?);
+            let state = StoreState { salt, position, last_channel: 0, last_epoch: Epoch(0) };
+            index.write(&state, &[], UnixMillis::default())?;
+            state
+        }
+        None => return Err(Refused::Damaged("it has a log, but no index".to_owned())),
+    };
+    let mut replay = Replay::new(&index, state);
+    let behind: Vec<_> = files.into_iter().filter(|id| *id >= state.position.segment).collect();
+    replay.read(directory, &behind)?;
+    let state = replay.finish(directory, &behind)?;
+    let log = Log::new(directory.clone(), state.salt, state.position, settings.segment_bytes, settings.sync);
+    Ok((index, log, state))
+}
+
+fn random() -> Result<u32, Refused> {
+    let bits: Result<[u8; 4], _> = ring::rand::generate(&SystemRandom::new()).map(ring::rand::Random::expose);
+    let failed = |_| Refused::Io("get random bits for the store", io::Error::other("the system has none"));
+    bits.map(u32::from_ne_bytes).map_err(failed)
+}
+
+/// The log behind the last checkpoint, as it is read.
+struct Replay<'a> {
+    index: &'a Index,
+    state: StoreState,
+    channels: BTreeMap<ChannelId, ChannelUpdate>,
+    removed: Vec<ChannelId>,
+    messages: u64,
+    /// The end of the last frame.
+    end: (SegmentId, usize),
+}
+
+impl<'a> Replay<'a> {
+    fn new(index: &'a Index, state: StoreState) -> Self {
+        let end = (state.position.segment, state.position.offset as usize);
+        Self { index, state, channels: BTreeMap::new(), removed: Vec::new(), messages: 0, end }
+    }
+
+    /// Reads the frames of these segments.
+    fn read(&mut self, directory: &Directory, ids: &[SegmentId]) -> Result<(), Refused> {
+        for (index, id) in ids.iter().enumerate() {
+            if *id != self.state.position.segment + index as u32 {
+                return Err(Refused::Damaged(format!("segment {} of its log is missing", id - 1)));
+            }
+            let segment = Segment::read(directory, *id).map_err(|error| Refused::Io("read a segment", error))?;
+            match segment.header {
+                SegmentHeader::Newer(version) => return Err(Refused::Newer(version)),
+                SegmentHeader::Whole { id: found, salt, .. } if found == u64::from(*id) && salt == self.state.salt => {}
+                // It was being created.
+                _ if index + 1 == ids.len() && segment.next_frame(0, self.state.salt).is_none() => return Ok(()),
+                _ => return Err(Refused::Damaged(format!("segment {id} of its log has no header"))),
+            }
+            let begin = if index == 0 { self.state.position.offset as usize } else { SEGMENT_HEADER_BYTES };
+            let end = self.read_segment(*id, &segment, begin)?;
+            if self.is_lost(directory, &segment, end, &ids[index + 1..])? {
+                return Err(Refused::Damaged(format!("a commit in segment {id} at byte {end} cannot be read")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the frames of a segment. Returns the end of the last one.
+    fn read_segment(&mut self, id: SegmentId, segment: &Segment, begin: usize) -> Result<usize, Refused> {
+        let mut offset = begin;
+        while let Some(frame) = segment.frame(offset, self.state.salt)
+            && (frame.sequence == self.state.position.sequence + 1 || fault!("any-frame-follows"))
+        {
+            for record in frame.records(self.state.salt) {
+                let Some((place, length, record)) = record else {
+                    return Err(Refused::Damaged(format!("segment {id} has no whole record at byte {offset}")));
+                };
+                self.take(id, offset + place, length, record)?;
+            }
+            offset += frame.length();
+            self.state.position.sequence = frame.sequence;
+            self.end = (id, offset);
+        }
+        Ok(offset)
+    }
+
+    /// Returns whether a frame that was on the disk is missing after an offset of a segment: a later
+    /// one knows of it.
+    fn is_lost(
+        &self,
+        directory: &Directory,
+        segment: &Segment,
+        mut offset: usize,
+        later: &[SegmentId],
+    ) -> Result<bool, Refused> {
+        if fault!("damage-ends-log") {
+            return Ok(false);
+        }
+        let (salt, sequence) = (self.state.salt, self.state.position.sequence);
+        let knows = |frame: Frame<'_>| frame.synced > sequence;
+        while let Some((place, frame)) = segment.next_frame(offset, salt) {
+            if knows(frame) {
+                return Ok(true);
+            }
+            offset = place;
+        }
+        let Some(next) = later.first() else { return Ok(false) };
+        let next = Segment::read(directory, *next).map_err(|error| Refused::Io("read a segment", error))?;
+        Ok(matches!(next.header, SegmentHeader::Whole { sequence: before, .. } if before > sequence))
+    }
+
+    fn take(&mut self, segment: SegmentId, offset: usize, length: usize, record: Record) -> Result<(), Refused> {
+        match record {
+            Record::Made { channel, next, epoch, name } => {
+                self.state.last_channel = self.state.last_channel.max(channel);
+                self.state.last_epoch = self.state.last_epoch.max(epoch);
+                if self.update_of(channel)?.is_none() {
+                    let row = ChannelRow { name, epoch, first: next, next, bytes: 0, used: UnixMillis::default() };
+                    self.channels.insert(channel, new_update(channel, row));
+                }
+            }
+            Record::Message { channel, number, message } => {
+                let Some(update) = self.update_of(channel)? else { return Ok(()) };
+                if number > update.row.next {
+                    let name = &update.row.name;
+                    return Err(Refused::Damaged(format!("a message of channel {name} is missing before {number}")));
+                }
+                if number == update.row.next {
+                    add_message(update, segment, (offset, length), Arc::new(message));
+                    self.messages += 1;
+                }
+            }
+            Record::Cleared { channel, next } => {
+                if let Some(update) = self.update_of(channel)?
+                    && update.row.next == next
+                {
+                    (update.row.first, update.row.bytes, update.begin) = (next, 0, next);
+                    update.entries.clear();
+                }
+            }
+            Record::Removed { channel } => {
+                self.channels.remove(&channel);
+                self.removed.push(channel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the changes of a channel, if it exists.
+    fn update_of(&mut self, id: ChannelId) -> Result<Option<&mut ChannelUpdate>, IndexError> {
+        match self.channels.entry(id) {
+            MapEntry::Occupied(update) => Ok(Some(update.into_mut())),
+            MapEntry::Vacant(place) => {
+                let row = if self.removed.contains(&id) { None } else { self.index.row(id)? };
+                Ok(row.map(|row| place.insert(new_update(id, row))))
+            }
+        }
+    }
+
+    /// Writes what was read to the index. The log continues in a new segment.
+    fn finish(mut self, directory: &Directory, behind: &[SegmentId]) -> Result<StoreState, Refused> {
+        // What the index refers to must be on the disk.
+        for id in behind {
+            let synced = directory.open(&segment_name(*id)).and_then(|file| file.sync_data());
+            synced.map_err(|error| Refused::Io("sync a segment", error))?;
+        }
+        let Some(last) = behind.last() else { return Ok(self.state) };
+        self.state.position.segment = last + 1;
+        self.state.position.offset = SEGMENT_HEADER_BYTES as u32;
+        let updates = Updates { channels: self.channels.into_values().collect(), removed: self.removed };
+        self.index.write(&self.state, &[&updates], UnixMillis::default())?;
+        if self.messages > 0 {
+            info!("the store has {} messages that were not in its index yet", self.messages);
+        }
+        let (segment, end) = self.end;
+        let cut = directory.open(&segment_name(segment)).and_then(|file| file.set_len(end as u64));
+        if let Err(error) =
+            cut.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        {
+            warn!("cannot shorten segment {segment} of the store: {error}");
+        }
+        Ok(self.state)
+    }
+}
+
+fn new_update(id: ChannelId, row: ChannelRow) -> ChannelUpdate {
+    ChannelUpdate { id, begin: row.next, row, entries: Vec::new(), keys: Vec::new() }
+}
+
+fn add_message(update: &mut ChannelUpdate, segment: SegmentId, place: (usize, usize), message: Arc<Message>) {
+    let cost = message.cost();
+    let entry =
+        Entry { segment, offset: place.0 as u32, length: place.1 as u32, cost: cost as u32, time: message.time() };
+    let row = &mut update.row;
+    row.next += 1;
+    row.bytes += cost as u64;
+    row.used = message.time();
+    update.entries.push(entry);
+    update.keys.extend(super::key_of(&message, row.next));
+}

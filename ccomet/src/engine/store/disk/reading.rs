@@ -1,0 +1,291 @@
+//! Reading from the log, on threads: pages of a channel's history, and channels that are opened.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sealed::fault;
+use tracing::error;
+
+use super::events::{Event, Found};
+use super::index::{ChannelRow, Index, IndexError, io_error};
+use super::places::{BLOCK_ENTRIES, Entry};
+use super::record::{ChannelId, Record, Salt, read_record};
+use super::shared::{SharedStore, read_lock};
+use crate::core::message::{ChannelName, Message};
+use crate::core::time::UnixMillis;
+use crate::engine::Window;
+use crate::engine::store::{KeptKey, NameRange, Part, PartRange};
+
+/// The maximum bytes of one read, and of the gap between two records that are read together.
+const READ_BYTES_MAX: u32 = 1024 * 1024;
+const READ_GAP_MAX: u32 = 4096;
+
+/// The number of names that are read at a time, those of all loops together.
+const NAMES_READ: usize = 1_000;
+
+/// The limits of the messages that are read when a channel is opened.
+const WINDOW_MESSAGES: usize = 100;
+const WINDOW_BYTES: usize = 64 * 1024;
+
+/// A channel, as a loop knows it.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) id: ChannelId,
+    pub(super) row: ChannelRow,
+    /// The places of messages that may not be in the index, up to the newest.
+    pub(super) tail: Vec<Entry>,
+    pub(super) keys: Vec<KeptKey>,
+}
+
+/// A request for a part of a channel's history.
+#[derive(Debug)]
+pub(super) struct PageRequest {
+    pub(super) read: u32,
+    pub(super) id: ChannelId,
+    pub(super) kept: Range<u64>,
+    /// The number of the first entry of `tail`, and the places of messages that may not be in the
+    /// index.
+    pub(super) tail_begin: u64,
+    pub(super) tail: Vec<Entry>,
+    pub(super) range: PartRange,
+    pub(super) now: UnixMillis,
+}
+
+impl SharedStore {
+    /// Reads a page for a loop.
+    pub(super) fn read_page(&self, to: usize, request: &PageRequest) {
+        let part = self.page(request).inspect_err(|error| error!("cannot read from the store: {error}"));
+        self.post(to, Event::Page { read: request.read, part });
+    }
+
+    fn page(&self, request: &PageRequest) -> Result<Part, IndexError> {
+        let PageRequest { id, kept, range, now, .. } = request;
+        let PartRange { begin, is_backward, limit, bytes_max } = *range;
+        let empty = Part { entries: Vec::new(), end: begin, has_more: false, kept_from: kept.start };
+        let mut part = if is_backward { Part { end: begin.min(kept.end), ..empty } } else { empty };
+        let mut bytes = 0;
+        loop {
+            let wanted = (limit - part.entries.len()).min(BLOCK_ENTRIES * 4) + 1;
+            let entries = places(&read_lock(&self.index), request, part.end, wanted)?;
+            let is_last = entries.len() < wanted;
+            for (number, message) in self.messages(*id, &entries)? {
+                let Some(message) = message else {
+                    if part.entries.is_empty() || is_backward {
+                        // What follows is kept from the next number on.
+                        part.kept_from = number + 1;
+                    }
+                    part.has_more = !is_backward && !part.entries.is_empty();
+                    if !is_backward && part.entries.is_empty() {
+                        part.end = number + 1;
+                        continue;
+                    }
+                    return Ok(part);
+                };
+                if !message.is_expired(*now) {
+                    bytes += message.payload.len();
+                    if part.entries.len() == limit || bytes > bytes_max && !part.entries.is_empty() {
+                        part.has_more = true;
+                        return Ok(part);
+                    }
+                    part.entries.push((number, message));
+                }
+                part.end = if is_backward { number } else { number + 1 };
+            }
+            if is_last {
+                part.end = if is_backward { part.end } else { kept.end };
+                return Ok(part);
+            }
+        }
+    }
+
+    /// Reads the messages at places, in their order; `None` for one that is damaged or gone.
+    fn messages(
+        &self,
+        id: ChannelId,
+        entries: &[(u64, Entry)],
+    ) -> Result<Vec<(u64, Option<Arc<Message>>)>, IndexError> {
+        let mut messages = Vec::with_capacity(entries.len());
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let (together, later) = rest.split_at(together(rest));
+            rest = later;
+            let begin = together.iter().map(|(_, entry)| entry.offset).min().unwrap_or(0);
+            let end = together.iter().map(|(_, entry)| entry.offset + entry.length).max().unwrap_or(0);
+            let bytes = match self.read(together[0].1.segment, begin, end) {
+                // The segment was removed, or has been cut.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+                    Bytes::new()
+                }
+                other => other.map_err(io_error)?,
+            };
+            for (number, entry) in together {
+                let offset = (entry.offset - begin) as usize;
+                let record = bytes.get(offset..offset + entry.length as usize);
+                let message = record.and_then(|record| message(record, self.salt, id, *number));
+                if message.is_none() {
+                    let Entry { segment, offset, .. } = entry;
+                    error!("the store is damaged: segment {segment} has no message at {offset}");
+                }
+                messages.push((*number, message.map(Arc::new)));
+            }
+        }
+        Ok(messages)
+    }
+
+    fn read(&self, segment: u32, begin: u32, end: u32) -> io::Result<Bytes> {
+        let mut bytes = vec![0; (end - begin) as usize];
+        self.segment(segment)?.read_exact_at(&mut bytes, begin.into())?;
+        Ok(bytes.into())
+    }
+
+    /// Finds a channel for a loop. `known` is what the loop has of it that may not be in the index.
+    pub(super) fn open_channel(&self, to: usize, channel: ChannelName, known: Option<Known>, now: UnixMillis) {
+        let found = self.find(&channel, known, now.minus(self.settings.key_age_max));
+        let found = found.inspect_err(|error| error!("cannot read from the index of the store: {error}"));
+        self.post(to, Event::Opened { channel, found: found.map(|found| found.map(Box::new)) });
+    }
+
+    fn find(
+        &self,
+        channel: &ChannelName,
+        known: Option<Known>,
+        keys_from: UnixMillis,
+    ) -> Result<Option<Found>, IndexError> {
+        let index = read_lock(&self.index);
+        let known = match known {
+            Some(known) => known,
+            None => match index.channel(channel.as_str())? {
+                Some((id, row)) => Known { id, row, tail: Vec::new(), keys: Vec::new() },
+                None => return Ok(None),
+            },
+        };
+        let Known { id, row, tail, keys: newer } = known;
+        let mut keys = index.keys(id, keys_from)?;
+        keys.retain(|key| !newer.iter().any(|other| other.key == key.key));
+        keys.extend(newer);
+        let tail_begin = row.next - tail.len() as u64;
+        let range = PartRange { begin: row.next, is_backward: true, limit: WINDOW_MESSAGES, bytes_max: WINDOW_BYTES };
+        let (kept, now) = (row.first..row.next, UnixMillis::default());
+        let request = PageRequest { read: 0, id, kept, tail_begin, tail, range, now };
+        drop(index);
+        // With the time 0, nothing has expired, so that no number is left out.
+        let mut part = self.page(&request)?;
+        part.entries.reverse();
+        let first = part.entries.first().map_or(row.next, |(number, _)| *number);
+        let entries = part.entries.into_iter().map(|(_, message)| message).collect();
+        let window = Window { epoch: row.epoch, kept_from: row.first, first, entries };
+        if fault!("keys-not-restored") {
+            keys.clear();
+        }
+        Ok(Some(Found { id, row, window, keys }))
+    }
+
+    /// Reads names for a loop. `newer` are channels of the loop that the index may not have, and
+    /// `gone` names that it may still have.
+    pub(super) fn read_names(
+        &self,
+        to: usize,
+        read: u32,
+        range: &NameRange,
+        newer: Vec<ChannelRow>,
+        gone: &HashSet<ChannelName>,
+    ) {
+        let found = self.own_names(to, range, gone).map(|(rows, is_whole)| {
+            let last = rows.last().filter(|_| !is_whole).map(|row| row.name.clone());
+            let mut all: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+            let newer = newer.into_iter().filter(|row| last.as_ref().is_none_or(|last| row.name <= *last));
+            all.extend(newer.map(|row| (row.name.clone(), row)));
+            let has_more = !is_whole || all.len() > range.limit;
+            (all.into_values().take(range.limit).collect(), has_more)
+        });
+        let found = found.inspect_err(|error| error!("cannot read from the index of the store: {error}"));
+        self.post(to, Event::Names { read, found });
+    }
+
+    /// Reads more names of a loop than a range asks for, or all that there are. Returns whether
+    /// these are all.
+    fn own_names(
+        &self,
+        to: usize,
+        range: &NameRange,
+        gone: &HashSet<ChannelName>,
+    ) -> Result<(Vec<ChannelRow>, bool), IndexError> {
+        let NameRange { prefix, after, limit } = range;
+        let (mut own, mut after): (Vec<ChannelRow>, Box<str>) = (Vec::new(), after.clone());
+        loop {
+            let rows = read_lock(&self.index).names(prefix, &after, NAMES_READ)?;
+            let is_last = rows.len() < NAMES_READ;
+            after = rows.last().map_or(after, |row| row.name.as_str().into());
+            let is_own = |row: &ChannelRow| row.name.shard(self.loops()) == to && !gone.contains(&row.name);
+            own.extend(rows.into_iter().filter(is_own));
+            if is_last || own.len() > *limit {
+                return Ok((own, is_last));
+            }
+        }
+    }
+
+    /// Reads the places of the oldest messages of a channel for a loop.
+    pub(super) fn read_oldest(&self, to: usize, channel: ChannelName, id: ChannelId, begin: u64) {
+        let entries = read_lock(&self.index).entries(id, begin, false, 1);
+        let entries = entries.inspect_err(|error| error!("cannot read from the index of the store: {error}"));
+        let entries = entries.unwrap_or_default();
+        let begin = entries.first().map_or(begin, |(number, _)| *number);
+        let entries = entries.into_iter().map(|(_, entry)| entry).collect();
+        self.post(to, Event::Oldest { channel, id, begin, entries });
+    }
+}
+
+/// Returns the places of messages from number `begin` on or, backward, before it.
+fn places(index: &Index, request: &PageRequest, begin: u64, limit: usize) -> Result<Vec<(u64, Entry)>, IndexError> {
+    let PageRequest { id, kept, tail_begin, tail, range, .. } = request;
+    let in_tail = |number: u64| Some((number, *tail.get(usize::try_from(number.checked_sub(*tail_begin)?).ok()?)?));
+    if range.is_backward {
+        let newest: Vec<_> =
+            (kept.start.max(*tail_begin)..begin.min(kept.end)).rev().map_while(in_tail).take(limit).collect();
+        if newest.len() == limit {
+            return Ok(newest);
+        }
+        let older = index.entries(*id, begin.min(*tail_begin), true, limit - newest.len())?;
+        let older = older.into_iter().take_while(|(number, _)| *number >= kept.start);
+        return Ok(newest.into_iter().chain(older).take(limit).collect());
+    }
+    let begin = begin.max(kept.start);
+    let mut found = Vec::new();
+    if begin < *tail_begin {
+        found = index.entries(*id, begin, false, limit)?;
+        found.retain(|(number, _)| number < tail_begin);
+        found.truncate(limit);
+    }
+    let next = found.last().map_or(begin, |(number, _)| number + 1).max(*tail_begin);
+    found.extend((next..kept.end).map_while(in_tail).take(limit - found.len()));
+    Ok(found)
+}
+
+/// Returns how many of the first entries are read together.
+fn together(entries: &[(u64, Entry)]) -> usize {
+    let mut range = entries[0].1.offset..entries[0].1.offset + entries[0].1.length;
+    let is_near = |(_, entry): &&(u64, Entry)| {
+        let (begin, end) = (range.start.min(entry.offset), range.end.max(entry.offset + entry.length));
+        let gap = if entry.offset >= range.end {
+            entry.offset - range.end
+        } else {
+            range.start.saturating_sub(entry.offset + entry.length)
+        };
+        let is_near = entry.segment == entries[0].1.segment && gap <= READ_GAP_MAX && end - begin <= READ_BYTES_MAX;
+        if is_near {
+            range = begin..end;
+        }
+        is_near
+    };
+    1 + entries[1..].iter().take_while(is_near).count()
+}
+
+fn message(bytes: &[u8], salt: Salt, id: ChannelId, number: u64) -> Option<Message> {
+    match read_record(bytes, salt)? {
+        Record::Message { channel, number: found, message } if (channel, found) == (id, number) => Some(message),
+        _ => None,
+    }
+}

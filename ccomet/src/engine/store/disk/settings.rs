@@ -1,0 +1,36 @@
+//! The settings of a store.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// When the log is put on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogSync {
+    /// Before a publisher is answered.
+    Commit,
+    /// At this interval.
+    Interval(Duration),
+    /// When the system chooses to, and at checkpoints.
+    Never,
+}
+
+/// The settings of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreSettings {
+    /// The directory of the store.
+    pub(crate) path: PathBuf,
+    pub(crate) sync: LogSync,
+    /// The size of a segment of the log.
+    pub(crate) segment_bytes: u32,
+    /// The bytes of the log, and the time, after which a checkpoint is written.
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) checkpoint_interval: Duration,
+    /// The bytes of publications that wait for the disk. Further ones are refused.
+    pub(crate) waiting_bytes_max: usize,
+    /// The memory of the index.
+    pub(crate) cache_bytes: usize,
+    /// The number of messages of a channel that are in memory at most.
+    pub(crate) window_max: usize,
+    /// The time for which idempotency keys are remembered.
+    pub(crate) key_age_max: Duration,
+}

@@ -1,0 +1,332 @@
+//! The part of the store that all loops share: the queue of the writer, the log, the index, and the
+//! threads that use them. A loop leaves work here and gets events back; it never waits for the
+//! disk.
+//!
+//! One writer serves all loops. It takes all batches that wait and keeps them in one frame: while
+//! the disk is busy with one frame, the batches of the next one gather.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use sealed::disk::{Directory, File, Lock};
+use sealed::{WorkError, Workers, fault};
+use tracing::{error, warn};
+
+use super::checkpoint::Checkpoint;
+use super::events::Event;
+use super::index::{Index, LogPosition};
+use super::log::{Log, NotKept, segment_name};
+use super::places::SegmentId;
+use super::record::{ChannelId, FRAME_HEADER_BYTES, Salt};
+use super::settings::StoreSettings;
+use crate::core::position::Epoch;
+
+/// The maximum number of bytes of a frame, unless a single batch is larger.
+const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The maximum number of open segments that are kept for reading.
+const FILES_MAX: usize = 64;
+
+/// The records that a loop submits in one tick.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) from: usize,
+    /// The loop's number of the batch.
+    pub(super) number: u64,
+    pub(super) records: Vec<u8>,
+}
+
+/// Wakes a loop, so that it looks for events.
+#[derive(Clone)]
+pub(crate) struct Wake(pub(crate) Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wake")
+    }
+}
+
+/// The threads of a store.
+#[derive(Debug, Clone)]
+pub(crate) struct Crews {
+    /// One thread, which appends to the log.
+    pub(crate) writer: Workers,
+    /// Threads that read messages.
+    pub(crate) readers: Workers,
+    /// One thread, which writes checkpoints.
+    pub(crate) keeper: Workers,
+}
+
+/// The batches that wait for the writer.
+#[derive(Debug)]
+struct Queue {
+    batches: VecDeque<Batch>,
+    is_writing: bool,
+    /// The end of the last frame whose events the loops have.
+    written: LogPosition,
+    /// All bytes that were written.
+    bytes_written: u64,
+}
+
+/// The events that a loop has not taken yet.
+#[derive(Debug, Default)]
+struct Inbox {
+    events: Mutex<VecDeque<Event>>,
+    wake: Mutex<Option<Wake>>,
+}
+
+/// The state that all loops share.
+#[derive(Debug)]
+pub(crate) struct SharedStore {
+    pub(super) settings: StoreSettings,
+    pub(super) directory: Directory,
+    pub(super) salt: Salt,
+    pub(super) crews: Crews,
+    pub(super) index: RwLock<Index>,
+    /// The greatest epoch of the channels when the store was opened.
+    pub(super) last_epoch: Epoch,
+    pub(super) checkpoint: Mutex<Checkpoint>,
+    pub(super) log: Mutex<Log>,
+    queue: Mutex<Queue>,
+    /// The bytes of the batches that wait.
+    bytes_waiting: AtomicU64,
+    last_channel: AtomicU64,
+    files: Mutex<BTreeMap<SegmentId, File>>,
+    inboxes: Vec<Inbox>,
+    _lock: Lock,
+}
+
+/// What opening a store has found.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) settings: StoreSettings,
+    pub(super) directory: Directory,
+    pub(super) lock: Lock,
+    pub(super) crews: Crews,
+    pub(super) index: Index,
+    pub(super) log: Log,
+    pub(super) salt: Salt,
+    pub(super) last_channel: ChannelId,
+    pub(super) last_epoch: Epoch,
+}
+
+/// Locks a mutex. What it protects is valid after each statement, so that a panic leaves no damage.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn read_lock<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SharedStore {
+    pub(super) fn new(parts: Parts, loops: usize) -> Self {
+        let Parts { settings, directory, lock, crews, index, log, salt, last_channel, last_epoch } = parts;
+        let written = log.position();
+        Self {
+            settings,
+            directory,
+            salt,
+            crews,
+            index: RwLock::new(index),
+            last_epoch,
+            checkpoint: Mutex::new(Checkpoint::new(loops, written)),
+            log: Mutex::new(log),
+            queue: Mutex::new(Queue { batches: VecDeque::new(), is_writing: false, written, bytes_written: 0 }),
+            bytes_waiting: AtomicU64::new(0),
+            last_channel: AtomicU64::new(last_channel),
+            files: Mutex::new(BTreeMap::new()),
+            inboxes: (0..loops).map(|_| Inbox::default()).collect(),
+            _lock: lock,
+        }
+    }
+
+    /// Sets how a loop is woken.
+    pub(crate) fn set_wake(&self, index: usize, wake: Wake) {
+        if let Some(inbox) = self.inboxes.get(index) {
+            *lock(&inbox.wake) = Some(wake);
+        }
+    }
+
+    /// Returns the number of a new channel.
+    pub(super) fn new_channel(&self) -> ChannelId {
+        self.last_channel.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) fn last_channel(&self) -> ChannelId {
+        self.last_channel.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the writer takes more now.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes_waiting.load(Ordering::Relaxed) < self.settings.waiting_bytes_max as u64
+    }
+
+    /// Returns the end of the last frame whose events the loops have, and all bytes that were
+    /// written.
+    pub(super) fn written(&self) -> (LogPosition, u64) {
+        let queue = lock(&self.queue);
+        (queue.written, queue.bytes_written)
+    }
+
+    /// Queues a batch for the writer.
+    pub(super) fn submit(self: &Arc<Self>, batch: Batch) {
+        self.bytes_waiting.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+        let mut queue = lock(&self.queue);
+        queue.batches.push_back(batch);
+        if std::mem::replace(&mut queue.is_writing, true) {
+            return;
+        }
+        drop(queue);
+        let shared = self.clone();
+        if let Err(why) = self.crews.writer.spawn(move || shared.write_waiting()) {
+            self.refuse_waiting(&why);
+        }
+    }
+
+    fn refuse_waiting(&self, why: &WorkError) {
+        error!("cannot write to the store: {why}");
+        let batches = {
+            let mut queue = lock(&self.queue);
+            queue.is_writing = false;
+            std::mem::take(&mut queue.batches)
+        };
+        for Batch { from, number, records } in batches {
+            self.bytes_waiting.fetch_sub(records.len() as u64, Ordering::Relaxed);
+            self.post(from, Event::Written { number, place: None });
+        }
+    }
+
+    /// Writes until nothing waits.
+    fn write_waiting(self: &Arc<Self>) {
+        loop {
+            let batches = self.take_waiting();
+            if batches.is_empty() {
+                return;
+            }
+            self.write(batches);
+            self.checkpoint_if_due();
+        }
+    }
+
+    /// Takes the batches for one frame. If there are none, the writer ends.
+    fn take_waiting(&self) -> Vec<Batch> {
+        let mut queue = lock(&self.queue);
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = queue.batches.front() {
+            bytes += next.records.len();
+            if bytes > FRAME_BYTES_MAX && !batches.is_empty() {
+                break;
+            }
+            batches.extend(queue.batches.pop_front());
+        }
+        queue.is_writing = !batches.is_empty();
+        batches
+    }
+
+    fn write(&self, batches: Vec<Batch>) {
+        let length = batches.iter().map(|batch| batch.records.len()).sum::<usize>();
+        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + length);
+        frame.resize(FRAME_HEADER_BYTES, 0);
+        batches.iter().for_each(|batch| frame.extend_from_slice(&batch.records));
+        let (kept, position) = {
+            let mut log = lock(&self.log);
+            (log.append(&mut frame), log.position())
+        };
+        if let Err(why) = &kept {
+            match why {
+                NotKept::Full(error) => warn!("the disk of the store is full: {error}"),
+                NotKept::Failed(error) => error!("the disk of the store has failed, publishing ends: {error}"),
+            }
+        }
+        let mut offset = FRAME_HEADER_BYTES as u32;
+        for Batch { from, number, records } in batches {
+            let place = kept.as_ref().ok().map(|(segment, begin)| (*segment, begin + offset));
+            offset += records.len() as u32;
+            self.post(from, Event::Written { number, place });
+        }
+        self.bytes_waiting.fetch_sub(length as u64, Ordering::Relaxed);
+        let mut queue = lock(&self.queue);
+        queue.written = position;
+        queue.bytes_written += frame.len() as u64;
+    }
+
+    /// Waits for the threads to end their work, after the loops have ended.
+    pub(crate) fn finish(&self) {
+        for crew in [&self.crews.writer, &self.crews.readers, &self.crews.keeper] {
+            crew.finish();
+        }
+        if let Err(error) = lock(&self.log).sync() {
+            error!("cannot write to the store: {error}");
+        }
+    }
+
+    /// Puts the log on the disk soon.
+    pub(super) fn sync_soon(self: &Arc<Self>) {
+        let shared = self.clone();
+        let _ = self.crews.keeper.spawn(move || {
+            if let Err(error) = lock(&shared.log).sync() {
+                error!("the disk of the store has failed, publishing ends: {error}");
+            }
+        });
+    }
+
+    /// Sends an event to a loop.
+    pub(super) fn post(&self, to: usize, event: Event) {
+        let Some(inbox) = self.inboxes.get(to) else { return };
+        lock(&inbox.events).push_back(event);
+        self.wake(to);
+    }
+
+    pub(super) fn wake(&self, to: usize) {
+        if let Some(Wake(wake)) = self.inboxes.get(to).and_then(|inbox| lock(&inbox.wake).clone()) {
+            wake();
+        }
+    }
+
+    pub(super) fn loops(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Takes the events for a loop.
+    pub(super) fn take_events(&self, index: usize) -> VecDeque<Event> {
+        self.inboxes.get(index).map_or_else(VecDeque::new, |inbox| std::mem::take(&mut *lock(&inbox.events)))
+    }
+
+    /// Opens a segment for reading.
+    pub(super) fn segment(&self, id: SegmentId) -> std::io::Result<File> {
+        if let Some(file) = lock(&self.files).get(&id) {
+            return Ok(file.clone());
+        }
+        let file = self.directory.open(&segment_name(id))?;
+        let mut files = lock(&self.files);
+        if files.len() >= FILES_MAX {
+            files.pop_first();
+        }
+        files.insert(id, file.clone());
+        Ok(file)
+    }
+
+    /// Removes the segments before `end` of which nothing is kept.
+    pub(super) fn remove_dead_segments(&self, end: SegmentId) {
+        let (Ok(kept), Ok(segments)) = (read_lock(&self.index).segments(), super::log::segments(&self.directory))
+        else {
+            return;
+        };
+        for id in segments.into_iter().filter(|id| *id < end || fault!("segment-removed-too-early")) {
+            if kept.contains_key(&id) {
+                continue;
+            }
+            lock(&self.files).remove(&id);
+            if let Err(error) = self.directory.remove(&segment_name(id)) {
+                warn!("cannot remove segment {id} of the store: {error}");
+            }
+        }
+    }
+}

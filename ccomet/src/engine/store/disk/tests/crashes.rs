@@ -1,0 +1,287 @@
+//! A store that is stopped at random moments, by kills and power cuts, on a disk that fails: what it
+//! has kept is there, and nothing else is.
+
+use sealed::sim::{DiskFaults, Random};
+
+use super::*;
+use crate::engine::Window;
+
+const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
+const SEEDS: u64 = 200;
+const STEPS: usize = 300;
+
+/// What the test knows of a channel.
+#[derive(Debug, Clone)]
+struct Model {
+    epoch: Epoch,
+    /// The numbers that have to be there.
+    kept_from: u64,
+    next: u64,
+    /// The messages before this number were dropped for ever.
+    cleared: u64,
+    texts: BTreeMap<u64, String>,
+}
+
+#[derive(Debug, Clone)]
+enum Asked {
+    Append(Vec<String>),
+    Clear,
+    Remove,
+}
+
+/// A channel, and the changes of which at most one may be kept: those that were asked for since the
+/// last one that is. The store has refused them, or has not answered.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    model: Option<Model>,
+    open: Vec<Asked>,
+    /// Set while the store has the change in progress.
+    is_in_progress: bool,
+}
+
+impl Known {
+    fn with(&self, asked: &Asked) -> Option<Model> {
+        let mut model = self.model.clone()?;
+        match asked {
+            Asked::Append(texts) => {
+                for text in texts {
+                    model.texts.insert(model.next, text.clone());
+                    model.next += 1;
+                }
+            }
+            Asked::Clear => (model.kept_from, model.cleared) = (model.next, model.next),
+            Asked::Remove => return None,
+        }
+        Some(model)
+    }
+
+    /// Returns the model that agrees with what was found.
+    fn agreeing(&self, found: Option<&(Window, Vec<(u64, String)>)>) -> Option<Option<Model>> {
+        let with = self.open.iter().map(|asked| self.with(asked));
+        std::iter::once(self.model.clone()).chain(with).find(|model| agree(model.as_ref(), found))
+    }
+}
+
+fn agree(model: Option<&Model>, found: Option<&(Window, Vec<(u64, String)>)>) -> bool {
+    let (Some(model), Some((window, messages))) = (model, found) else {
+        // A channel in which nothing was published is not kept.
+        return found.is_none() && model.is_none_or(|model| model.next == 0);
+    };
+    let numbers: Vec<u64> = messages.iter().map(|(number, _)| *number).collect();
+    let are_right = messages.iter().all(|(number, text)| model.texts.get(number) == Some(text));
+    window.epoch == model.epoch
+        && window.kept_from >= model.cleared
+        && window.kept_from <= model.kept_from
+        && numbers == (window.kept_from..model.next).collect::<Vec<_>>()
+        && are_right
+}
+
+/// A bench, and what it has asked of the store.
+struct Run {
+    bench: Bench,
+    random: Random,
+    known: BTreeMap<&'static str, Known>,
+    texts: u64,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut bench = Bench::with_seed(seed);
+        let mut random = bench.sim.random(1);
+        bench.settings.checkpoint_bytes = [500, 5_000, 1 << 40][random.below(3)];
+        let known = CHANNELS.iter().map(|channel| (*channel, Known::default())).collect();
+        Self { bench, random, known, texts: 0 }
+    }
+
+    fn set_faults(&mut self) {
+        let mut faults = DiskFaults::default();
+        if self.random.below(3) == 0 {
+            faults = DiskFaults { failed_read: 0.0, ..DiskFaults::any(&mut self.random) };
+        }
+        self.bench.disk.set_faults(faults);
+    }
+
+    /// Ends the process, and starts another one, which may end in the middle of its start.
+    fn crash(&mut self) {
+        self.bench.stores.clear();
+        self.bench.shared = None;
+        loop {
+            if self.random.below(2) == 0 {
+                self.bench.disk.power_cut()
+            } else {
+                self.bench.disk.kill()
+            }
+            self.set_faults();
+            match self.random.below(3) {
+                0 => self.bench.disk.cut_after(1 + self.random.below(40) as u64),
+                1 => self.bench.disk.kill_after(1 + self.random.below(40) as u64),
+                _ => {}
+            }
+            match self.bench.start() {
+                Ok(()) if self.look() => return,
+                Ok(()) => {
+                    self.bench.stores.clear();
+                    self.bench.shared = None;
+                }
+                Err(StoreError::Io { .. } | StoreError::Index { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+
+    /// Compares all channels with what is known of them. Returns whether all could be read.
+    fn look(&mut self) -> bool {
+        for channel in CHANNELS {
+            let Some(found) = self.found(channel) else { return false };
+            let agreeing = self.known[channel].agreeing(found.as_ref());
+            let Some(agreeing) = agreeing else {
+                panic!("channel {channel}: {:?}, but found {found:?}", self.known[channel]);
+            };
+            let kept_from = found.map_or(0, |(window, _)| window.kept_from);
+            let model = agreeing.filter(|model| model.next > 0);
+            let model = model.map(|model| Model { kept_from, ..model });
+            match &model {
+                Some(Model { epoch, next, .. }) => self.bench.places.insert(channel.into(), (*epoch, *next)),
+                None => self.bench.places.remove(channel),
+            };
+            self.known.insert(channel, Known { model, ..Known::default() });
+        }
+        true
+    }
+
+    /// Opens a channel and reads all of it; `None` if the process has ended or the disk fails.
+    #[allow(clippy::type_complexity)]
+    fn found(&mut self, channel: &'static str) -> Option<Option<(Window, Vec<(u64, String)>)>> {
+        let (now, index) = (self.bench.now(), self.bench.store(channel));
+        let kept = match self.bench.stores[index].open(now, &name(channel)) {
+            Opened::Absent => None,
+            _ => match self.bench.tick().pop() {
+                Some(Outcome::Opened { kept: Ok(kept), .. }) => kept,
+                _ => return None,
+            },
+        };
+        let Some(kept) = kept else { return Some(None) };
+        let window = kept.window;
+        self.bench.places.insert(channel.into(), (window.epoch, window.first + window.entries.len() as u64));
+        self.bench.reads += 1;
+        let (read, now) = (self.bench.reads, self.bench.now());
+        let (epoch, next) = self.bench.places[channel];
+        let place = ChannelPlace { channel: &name(channel), epoch, next };
+        self.bench.stores[index].read(now, read, place, range(0, false, 10_000));
+        match self.bench.tick().pop() {
+            Some(Outcome::Page { part: Ok(part), .. }) => Some(Some((window, payloads(&part)))),
+            _ => None,
+        }
+    }
+
+    fn ask(&mut self, channel: &'static str) {
+        let known = &self.known[channel];
+        if known.is_in_progress {
+            return;
+        }
+        let asked = match self.random.below(12) {
+            0 if known.model.is_some() => Asked::Clear,
+            1 if known.model.is_some() => Asked::Remove,
+            _ => {
+                let texts = (0..=self.random.below(4)).map(|_| {
+                    self.texts += 1;
+                    format!("{} {}", self.texts, "x".repeat(self.random.below(300)))
+                });
+                Asked::Append(texts.collect())
+            }
+        };
+        if known.model.is_none() {
+            self.bench.places.remove(channel);
+            let (epoch, _) = self.bench.place(channel);
+            let model = Model { epoch, kept_from: 0, next: 0, cleared: 0, texts: BTreeMap::new() };
+            self.known.insert(channel, Known { model: Some(model), ..Known::default() });
+        }
+        let time = self.bench.now().time;
+        let message =
+            |text: &String| Arc::new(Draft { payload: text.clone().into(), ..Draft::default() }.taken_at(time));
+        let submitted = match &asked {
+            Asked::Append(texts) => {
+                let messages: Vec<_> = texts.iter().map(message).collect();
+                self.bench.submit(channel, StoreChange::Append(&messages))
+            }
+            Asked::Clear => self.bench.submit(channel, StoreChange::Clear),
+            Asked::Remove => self.bench.submit(channel, StoreChange::Remove),
+        };
+        let Some(known) = self.known.get_mut(channel) else { return };
+        known.open.push(asked);
+        known.is_in_progress = submitted == Submitted::Later;
+        if submitted == Submitted::Kept {
+            self.changed(channel, true);
+        }
+    }
+
+    fn changed(&mut self, channel: &str, is_kept: bool) {
+        let known = CHANNELS.iter().find(|name| **name == channel).and_then(|name| self.known.get_mut(name));
+        let Some(known) = known else { return };
+        known.is_in_progress = false;
+        if is_kept && let Some(asked) = known.open.pop() {
+            known.model = known.with(&asked);
+            known.open.clear();
+            match &known.model {
+                Some(Model { epoch, next, .. }) => self.bench.places.insert(channel.into(), (*epoch, *next)),
+                None => self.bench.places.remove(channel),
+            };
+        }
+    }
+
+    fn tick(&mut self) {
+        for outcome in self.bench.tick() {
+            if let Outcome::Changed { channel, is_kept } = outcome {
+                self.changed(channel.as_str(), is_kept);
+            }
+        }
+    }
+
+    fn trim(&mut self, channel: &'static str) {
+        let messages_max = 1 + self.random.below(20);
+        let limits = HistoryLimits { messages_max, ..LIMITS };
+        let (now, index) = (self.bench.now(), self.bench.store(channel));
+        let kept_from = self.bench.stores[index].trim(now, &name(channel), &limits);
+        if let Some(Known { model: Some(model), .. }) = self.known.get_mut(channel) {
+            model.kept_from = model.kept_from.max(kept_from.unwrap_or(0));
+        }
+    }
+
+    fn step(&mut self) {
+        let channel = CHANNELS[self.random.below(CHANNELS.len())];
+        match self.random.below(40) {
+            0..20 => self.ask(channel),
+            20..30 => self.tick(),
+            30..34 => self.trim(channel),
+            34 => {
+                if let Some(shared) = &self.bench.shared {
+                    shared.begin_checkpoint();
+                }
+            }
+            35 => self.bench.disk.cut_after(1 + self.random.below(60) as u64),
+            36 => self.bench.disk.kill_after(1 + self.random.below(60) as u64),
+            37 => self.crash(),
+            _ => {}
+        }
+        if self.bench.disk.is_dead() {
+            self.crash();
+        }
+    }
+}
+
+#[test]
+fn what_was_kept_survives_any_stop() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut run = Run::new(seed);
+            while run.bench.start().is_err() {
+                run.bench.disk.kill();
+            }
+            for _ in 0..STEPS {
+                run.step();
+            }
+        });
+        assert!(outcome.is_ok(), "seed {seed}");
+    }
+}
