@@ -29,9 +29,10 @@ settings! {
         /// at a time; the same as `--data`. Without it, messages are in memory and end with the
         /// server.
         path: Option<PathBuf> = none;
-        /// When publications are put on the disk: before the publisher is answered (`commit`), at an
-        /// interval, or when the operating system chooses to. With `interval` and `never`, a power
-        /// cut may take what was accepted shortly before; the end of the server alone takes nothing.
+        /// When publications are put on the disk: before the publisher is answered (`commit`), at
+        /// an interval, or when the operating system chooses to. With `interval` and `never`, a
+        /// power cut may take what was accepted shortly before; the end of the server alone takes
+        /// nothing.
         sync: SyncMode = "commit" => SyncMode::Commit;
         /// The interval of `sync = "interval"`.
         sync_interval_ms: u64 = 100 ms, [1..=60_000 ms];

@@ -123,6 +123,10 @@ pub(crate) enum Problem {
     BodyLimit,
     ShuttingDown,
     Unavailable,
+    /// The disk of the store is full.
+    StoreFull,
+    /// The disk of the store has failed.
+    StoreFailed,
 }
 
 impl Problem {
@@ -169,7 +173,7 @@ impl Problem {
     pub(crate) fn retry_s(self) -> Option<u32> {
         match self {
             Self::TooManyRequests(retry_s) => Some(retry_s),
-            Self::ClientLimit => Some(RETRY_S),
+            Self::ClientLimit | Self::StoreFull => Some(RETRY_S),
             _ => (self.parts().0 == 503).then_some(RETRY_S),
         }
     }
@@ -227,6 +231,8 @@ impl Problem {
             Self::SubscriberLimit | Self::ChannelFull => (503, "subscriber_limit"),
             Self::BodyLimit => (503, "body_limit"),
             Self::Unavailable => (503, "unavailable"),
+            Self::StoreFull => (507, "store_full"),
+            Self::StoreFailed => (503, "store_failed"),
             Self::ShuttingDown => (503, "shutting_down"),
         }
     }
@@ -310,6 +316,8 @@ impl Problem {
                  rule)."
             }
             Self::BodyLimit => "Too many bytes of requests are in transit (body_bytes_max).",
+            Self::StoreFull => "The disk of the server is full: nothing was published.",
+            Self::StoreFailed => "The disk of the server has failed. A message may have been published nevertheless.",
             Self::Unavailable => "The channel is not available now. A message may have been published nevertheless.",
             Self::ShuttingDown => "The server is shutting down. Try again later.",
             Self::BadPosition(_)

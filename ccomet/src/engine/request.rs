@@ -104,6 +104,10 @@ pub(crate) enum Refusal {
     /// The request cannot be carried out now, or no reply came in time. It is unknown whether a
     /// publication is kept.
     Unavailable,
+    /// The disk of the store is full: nothing was published.
+    StoreFull,
+    /// The disk of the store has failed. It is unknown whether a publication is kept.
+    StoreFailed,
 }
 
 impl From<Refusal> for Problem {
@@ -116,6 +120,8 @@ impl From<Refusal> for Problem {
             Refusal::BroadcastTooWide => Self::BroadcastTooWide,
             Refusal::KeyReused => Self::KeyReused,
             Refusal::Unavailable => Self::Unavailable,
+            Refusal::StoreFull => Self::StoreFull,
+            Refusal::StoreFailed => Self::StoreFailed,
         }
     }
 }

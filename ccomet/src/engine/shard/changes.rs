@@ -17,7 +17,7 @@ use crate::core::position::Spot;
 use crate::core::time::LoopTime;
 use crate::core::window::MessageLog;
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::store::{self, Outcome, Submitted};
+use crate::engine::store::{self, NotKept, Outcome, Submitted};
 use crate::engine::{ChannelEvent, Refusal, Reply, Tick, Window};
 
 /// The maximum number of changes of one channel that wait.
@@ -143,9 +143,9 @@ impl Shard {
 
     fn hand_over(&mut self, now: Tick, key: usize, under_way: UnderWay) {
         match self.submit(now, key, &under_way) {
-            Submitted::Kept => self.complete(now, key, under_way, true),
-            Submitted::Refused => self.complete(now, key, under_way, false),
-            Submitted::Later if fault!("accepted-before-kept") => self.complete(now, key, under_way, true),
+            Submitted::Kept => self.complete(now, key, under_way, Ok(())),
+            Submitted::Refused(why) => self.complete(now, key, under_way, Err(why)),
+            Submitted::Later if fault!("accepted-before-kept") => self.complete(now, key, under_way, Ok(())),
             Submitted::Later => self.channels[key].stored.get_or_insert_default().under_way = Some(under_way),
         }
     }
@@ -209,19 +209,19 @@ impl Shard {
     }
 
     /// Completes a change after the store has kept or refused it.
-    fn complete(&mut self, now: Tick, key: usize, under_way: UnderWay, is_kept: bool) {
-        match (under_way, is_kept) {
-            (UnderWay::Publish(publications), true) => self.keep_all_of(now, key, publications),
-            (UnderWay::Publish(publications), false) => {
+    fn complete(&mut self, now: Tick, key: usize, under_way: UnderWay, kept: Result<(), NotKept>) {
+        match (under_way, kept) {
+            (UnderWay::Publish(publications), Ok(())) => self.keep_all_of(now, key, publications),
+            (UnderWay::Publish(publications), Err(why)) => {
                 for publication in publications.iter() {
-                    self.conclude(publication.cause, Err(Refusal::Unavailable));
+                    self.conclude(publication.cause, Err(why.into()));
                 }
             }
-            (UnderWay::Clear(asker), true) => {
+            (UnderWay::Clear(asker), Ok(())) => {
                 let next = self.clear(key);
                 self.reply(asker, Ok(Reply::Ended(Some(next))));
             }
-            (UnderWay::Delete(asker), true) => {
+            (UnderWay::Delete(asker), Ok(())) => {
                 let waiting = self.channels[key].stored.as_mut().map(|stored| std::mem::take(&mut stored.waiting));
                 let name = self.channels[key].name.clone();
                 let next = self.delete(key);
@@ -230,8 +230,8 @@ impl Shard {
                     self.enter(now, Entrant::Change(name.clone(), change));
                 }
             }
-            (UnderWay::Clear(asker) | UnderWay::Delete(asker), false) => {
-                self.reply(asker, Err(Refusal::Unavailable));
+            (UnderWay::Clear(asker) | UnderWay::Delete(asker), Err(why)) => {
+                self.reply(asker, Err(why.into()));
             }
         }
     }
@@ -301,7 +301,7 @@ impl Shard {
     pub(super) fn settle(&mut self, now: Tick) {
         while let Some(outcome) = self.store.next_outcome(now) {
             match outcome {
-                Outcome::Changed { channel, is_kept } => self.changed(now, &channel, is_kept),
+                Outcome::Changed { channel, kept } => self.changed(now, &channel, kept),
                 Outcome::Restarted { channel, window } => self.restarted(&channel, &window),
                 Outcome::Page { read, part } => self.has_read(read, part),
                 Outcome::Opened { channel, kept } => self.opened(now, channel, kept),
@@ -312,11 +312,11 @@ impl Shard {
         }
     }
 
-    fn changed(&mut self, now: Tick, name: &ChannelName, is_kept: bool) {
+    fn changed(&mut self, now: Tick, name: &ChannelName, kept: Result<(), NotKept>) {
         let Some(key) = self.key_of(name) else { return };
         let under_way = self.channels[key].stored.as_mut().and_then(|stored| stored.under_way.take());
         if let Some(under_way) = under_way {
-            self.complete(now, key, under_way, is_kept);
+            self.complete(now, key, under_way, kept);
             self.send_feeds();
             self.evict();
         }

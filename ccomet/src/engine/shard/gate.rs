@@ -25,8 +25,8 @@ use crate::engine::{ChannelEvent, Order, Refusal, Request, Tick, Window};
 /// are for channels that were to be opened before, and are never refused.
 const WAITING_MAX: usize = 4_096;
 
-/// The maximum number of changes of broadcasts that wait: the store opens so many channels at a time
-/// for them.
+/// The maximum number of changes of broadcasts that wait: the store opens so many channels at a
+/// time for them.
 const CHANGES_MAX: usize = 256;
 
 /// A request, an order of a loop, or a change that starts inside the shard.

@@ -2,8 +2,8 @@
 //!
 //! A channel with messages that a store keeps elsewhere is idle as well. It is unloaded: it is in
 //! memory no more, but the store keeps it, and the next request opens it again. While a pattern
-//! searches the slots of channels for its first messages, no channel is unloaded: it might return in
-//! another slot, and be found twice.
+//! searches the slots of channels for its first messages, no channel is unloaded: it might return
+//! in another slot, and be found twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -66,8 +66,8 @@ impl ChannelState {
 }
 
 impl Shard {
-    /// Removes a channel if it is idle. A channel with spent numbers stays for `idle_max`; a derived
-    /// one, and one that the store keeps, for `linger`, in case its readers return.
+    /// Removes a channel if it is idle. A channel with spent numbers stays for `idle_max`; a
+    /// derived one, and one that the store keeps, for `linger`, in case its readers return.
     pub(super) fn release_idle(&mut self, key: usize, now: Tick) {
         let channel = &self.channels[key];
         let may_be_unloaded = self.may_be_unloaded(channel, now);

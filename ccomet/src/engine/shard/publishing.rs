@@ -81,7 +81,8 @@ impl Broadcasting {
         is_meant && (self.message.payload.len() <= message_bytes_max() || fault!("broadcast-too-long-published"))
     }
 
-    /// Drops duplicate names. A channel may have been unloaded and opened in another slot meanwhile.
+    /// Drops duplicate names. A channel may have been unloaded and opened in another slot
+    /// meanwhile.
     fn drop_duplicates(&mut self) {
         self.names.sort_unstable();
         self.names.dedup();
@@ -270,8 +271,8 @@ impl Shard {
         self.begin(now, Task::Broadcast(*this));
     }
 
-    /// Publishes the message in each channel found, in memory or not, until this tick's work is used
-    /// up, or many channels wait for the store. Returns the rest of it in the first case.
+    /// Publishes the message in each channel found, in memory or not, until this tick's work is
+    /// used up, or many channels wait for the store. Returns the rest of it in the first case.
     fn broadcast_by_name(&mut self, now: Tick, mut this: Broadcasting) -> Option<Broadcasting> {
         while let Some(name) = this.names.get(this.published).cloned() {
             if !self.work.has_units_left() {

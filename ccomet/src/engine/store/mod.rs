@@ -36,7 +36,7 @@ pub use unreliable::StoreFaults;
 #[cfg(feature = "sim")]
 pub(crate) use unreliable::UnreliableStore;
 
-use super::{Tick, Window};
+use super::{Refusal, Tick, Window};
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::{LoopTime, UnixMillis};
@@ -70,7 +70,28 @@ pub(crate) enum Submitted {
     /// [`Outcome::Changed`] reports the result.
     Later,
     /// The change cannot be kept now.
-    Refused,
+    Refused(NotKept),
+}
+
+/// The reason why a change is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotKept {
+    /// The store refuses changes now. It is unknown whether this one is kept.
+    Unavailable,
+    /// The disk is full.
+    Full,
+    /// The disk has failed. It is unknown whether the change is kept.
+    Failed,
+}
+
+impl From<NotKept> for Refusal {
+    fn from(why: NotKept) -> Self {
+        match why {
+            NotKept::Unavailable => Self::Unavailable,
+            NotKept::Full => Self::StoreFull,
+            NotKept::Failed => Self::StoreFailed,
+        }
+    }
 }
 
 /// An event of a store.
@@ -79,7 +100,7 @@ pub(crate) enum Outcome {
     /// Reports whether the change of a channel that was in progress is kept.
     Changed {
         channel: ChannelName,
-        is_kept: bool,
+        kept: Result<(), NotKept>,
     },
     /// The channel's numbers began anew. A change that was in progress is settled before this
     /// event.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ChannelPlace, KeptChannel, KeptKey, KeptSummary, NameRange, Opened, Outcome, Part, PartRange};
+use super::{ChannelPlace, KeptChannel, KeptKey, KeptSummary, NameRange, NotKept, Opened, Outcome, Part, PartRange};
 use super::{Store, StoreChange, Submitted, Unreadable, digest};
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
@@ -161,7 +161,10 @@ impl UnreliableStore {
                 if is_kept {
                     self.make(&channel, epoch, next, change);
                 }
-                self.outcomes.push_back(Outcome::Changed { channel, is_kept });
+                self.outcomes.push_back(Outcome::Changed {
+                    channel,
+                    kept: if is_kept { Ok(()) } else { Err(NotKept::Unavailable) },
+                });
             }
             Job::Read { read, channel, epoch, range } => {
                 let part = self.part(&channel, epoch, range, now);
@@ -319,7 +322,7 @@ impl Store for UnreliableStore {
             self.outcomes.push_back(Outcome::CutOff);
         }
         if self.cut_until.is_none() && self.is_refused() {
-            return Submitted::Refused;
+            return Submitted::Refused(NotKept::Unavailable);
         }
         let ChannelPlace { channel, epoch, next } = place;
         if self.cut_until.is_none() && self.random(4) == 0 {

@@ -95,6 +95,8 @@ pub(crate) fn refused(problem: Problem) -> Response {
     let retry_s = problem.retry_s().unwrap_or(1).to_string();
     let (status, text) = match problem {
         Problem::Unavailable => (503, "Channel cannot be reached"),
+        Problem::StoreFull => (507, "Disk is full"),
+        Problem::StoreFailed => (503, "Disk has failed"),
         _ => (429, "Too many channels"),
     };
     Response::new(status).header("Content-Type", TEXT).with(&[("Retry-After", retry_s)]).body(text)

@@ -1,5 +1,5 @@
-//! Checkpoints: each loop hands over what has changed in its channels, and a thread writes it to the
-//! index, in one transaction with the place up to which the log is in the index.
+//! Checkpoints: each loop hands over what has changed in its channels, and a thread writes it to
+//! the index, in one transaction with the place up to which the log is in the index.
 //!
 //! A loop hands over its changes after it has processed the events of all frames before that place.
 //! It keeps the places of these messages until the checkpoint is written.

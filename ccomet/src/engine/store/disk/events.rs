@@ -6,7 +6,7 @@ use super::record::ChannelId;
 use super::retention::Relief;
 use crate::core::message::ChannelName;
 use crate::engine::Window;
-use crate::engine::store::{KeptKey, Part};
+use crate::engine::store::{KeptKey, NotKept, Part};
 
 /// An event for a loop.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) enum Event {
     /// A batch is in the log at this place, or was not kept.
     Written {
         number: u64,
-        place: Option<(SegmentId, u32)>,
+        place: Result<(SegmentId, u32), NotKept>,
     },
     Page {
         read: u32,
@@ -39,7 +39,10 @@ pub(super) enum Event {
     /// The checkpoint in progress is in the index.
     Checkpointed,
     /// What channels are to drop, as the index was after that checkpoint.
-    Relieve { checkpoint: u64, reliefs: Vec<Relief> },
+    Relieve {
+        checkpoint: u64,
+        reliefs: Vec<Relief>,
+    },
 }
 
 /// A channel that was found in the store.

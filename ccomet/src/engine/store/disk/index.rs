@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use sealed::disk::{Directory, File};
+use sealed::fault;
 
 use super::backend::Backend;
 use super::places::{Entry, SegmentId, decode_block};
@@ -20,6 +22,10 @@ use crate::engine::store::KeptKey;
 
 const FILE: &str = "index.redb";
 const NEW_FILE: &str = "index.new";
+/// Its presence says that writing the index has failed.
+const FAILED_FILE: &str = "index.failed";
+/// The bytes that are copied at a time.
+const COPIED_BYTES: usize = 1024 * 1024;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
@@ -46,6 +52,33 @@ pub(super) fn io_error(error: io::Error) -> IndexError {
 
 fn open(file: File, cache_bytes: usize) -> Result<Database> {
     Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file)).map_err(wrap)
+}
+
+/// Copies the index after an error. If syncing has failed, the system may have given up what it
+/// could not write, and show it all the same: only what is written again is on the disk.
+fn renew(directory: &Directory) -> io::Result<()> {
+    let old = directory.open(FILE)?;
+    match directory.remove(NEW_FILE) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let new = directory.create(NEW_FILE)?;
+    let (length, mut offset, mut bytes) = (old.len()?, 0, vec![0; COPIED_BYTES]);
+    while offset < length {
+        let part = &mut bytes[..COPIED_BYTES.min(usize::try_from(length - offset).unwrap_or(COPIED_BYTES))];
+        old.read_exact_at(part, offset)?;
+        new.write_all_at(part, offset)?;
+        offset += part.len() as u64;
+    }
+    new.sync_data()?;
+    directory.rename(NEW_FILE, FILE)?;
+    directory.sync()?;
+    directory.remove(FAILED_FILE)
+}
+
+/// Runs code of the database, which panics if the file has been damaged in certain ways.
+pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(damaged("it cannot be read")))
 }
 
 pub(super) fn damaged(what: &str) -> IndexError {
@@ -144,16 +177,24 @@ impl ChannelRow {
 
 /// The index.
 #[derive(Debug)]
-pub(super) struct Index(Option<Database>);
+pub(super) struct Index {
+    database: Option<Database>,
+    directory: Directory,
+}
 
 impl Index {
     /// Opens the index of a store, or creates it.
     pub(super) fn open(directory: &Directory, cache_bytes: usize) -> Result<Self> {
+        if directory.open(FAILED_FILE).is_ok() {
+            renew(directory).map_err(io_error)?;
+        }
         let file = match directory.open(FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(directory, cache_bytes),
             other => other.map_err(io_error)?,
         };
-        open(file, cache_bytes).map(|database| Self(Some(database)))
+        let mut index = Self { database: None, directory: directory.clone() };
+        index.database = Some(guarded(|| open(file, cache_bytes)).inspect_err(|_| index.mark_failed())?);
+        Ok(index)
     }
 
     /// Creates the index under another name, so that it is never found half made.
@@ -166,19 +207,27 @@ impl Index {
         let database = open(file.clone(), cache_bytes)?;
         file.sync_data().map_err(io_error)?;
         directory.rename(NEW_FILE, FILE).and_then(|()| directory.sync()).map_err(io_error)?;
-        Ok(Self(Some(database)))
+        Ok(Self { database: Some(database), directory: directory.clone() })
     }
 
     /// Opens the index again after an error.
     pub(super) fn reopen(&mut self, directory: &Directory, cache_bytes: usize) -> Result<()> {
         // The database must be closed first.
-        self.0 = None;
+        self.database = None;
         *self = Self::open(directory, cache_bytes)?;
         Ok(())
     }
 
+    /// Notes that writing has failed, for the next time that the index is opened.
+    fn mark_failed(&self) {
+        if !fault!("failed-index-goes-on") {
+            // If the file exists already, so much the better.
+            let _ = self.directory.create(FAILED_FILE);
+        }
+    }
+
     fn database(&self) -> Result<&Database> {
-        self.0.as_ref().ok_or_else(|| damaged("it could not be opened again after an error"))
+        self.database.as_ref().ok_or_else(|| damaged("it could not be opened again after an error"))
     }
 
     /// Returns the state of the store; `None` if it is new.
@@ -206,31 +255,35 @@ impl Index {
     /// Writes a checkpoint in one transaction: it is there as a whole, or not at all. Keys older
     /// than `keys_from` are dropped.
     pub(super) fn write(&self, state: &StoreState, parts: &[&Updates], keys_from: UnixMillis) -> Result<()> {
-        let mut transaction = self.database()?.begin_write().map_err(wrap)?;
-        // Otherwise, opening the index after a crash would read all of it.
-        transaction.set_quick_repair(true);
-        {
-            let mut tables = Tables::open(&transaction)?;
+        self.change(|tables| {
             for part in parts {
                 part.removed.iter().try_for_each(|id| tables.remove(*id))?;
                 part.channels.iter().try_for_each(|update| tables.update(update))?;
             }
             tables.drop_keys(keys_from)?;
-            tables.finish(state)?;
-        }
+            tables.finish(state)
+        })
+    }
+
+    /// Changes the index in one transaction.
+    fn change(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<()>) -> Result<()> {
+        guarded(|| self.try_change(change)).inspect_err(|_| self.mark_failed())
+    }
+
+    fn try_change(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<()>) -> Result<()> {
+        let mut transaction = self.database()?.begin_write().map_err(wrap)?;
+        // Otherwise, opening the index after a crash would read all of it.
+        transaction.set_quick_repair(true);
+        change(&mut Tables::open(&transaction)?)?;
         transaction.commit().map_err(wrap)
     }
 
     /// Replaces the places of messages that were moved, in one transaction.
     pub(super) fn move_places(&self, moves: &[Moved]) -> Result<()> {
-        let mut transaction = self.database()?.begin_write().map_err(wrap)?;
-        transaction.set_quick_repair(true);
-        {
-            let mut tables = Tables::open(&transaction)?;
+        self.change(|tables| {
             moves.iter().try_for_each(|moved| tables.move_place(moved))?;
-            tables.count_segments()?;
-        }
-        transaction.commit().map_err(wrap)
+            tables.count_segments()
+        })
     }
 
     /// Returns the channels after a number, in the order of their numbers.

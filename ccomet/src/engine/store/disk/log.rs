@@ -44,8 +44,8 @@ impl Segment {
         Ok(Self { header: read_segment_header(&bytes), bytes })
     }
 
-    /// Visits the records of all frames up to the first that is not whole: the offset and the length
-    /// of each, and the record.
+    /// Visits the records of all frames up to the first that is not whole: the offset and the
+    /// length of each, and the record.
     pub(super) fn each_record(&self, salt: Salt, mut visit: impl FnMut(usize, usize, Record)) {
         let mut offset = SEGMENT_HEADER_BYTES;
         while let Some(frame) = self.frame(offset, salt) {
@@ -75,7 +75,7 @@ impl Segment {
 
 /// The reason why a frame was not kept.
 #[derive(Debug)]
-pub(super) enum NotKept {
+pub(super) enum AppendError {
     /// The disk is full. Later frames may be kept.
     Full(io::Error),
     /// The disk has failed: nothing is known of what it has, and nothing more is written.
@@ -134,11 +134,11 @@ impl Log {
     }
 
     /// Keeps a frame, whose header is made here. Returns its place.
-    pub(super) fn append(&mut self, frame: &mut [u8]) -> Result<(SegmentId, u32), NotKept> {
+    pub(super) fn append(&mut self, frame: &mut [u8]) -> Result<(SegmentId, u32), AppendError> {
         if self.has_failed && !fault!("failed-sync-tried-again") {
-            return Err(NotKept::Failed(io::Error::other("the disk has failed before")));
+            return Err(AppendError::Failed(io::Error::other("the disk has failed before")));
         }
-        let length = u32::try_from(frame.len()).map_err(|error| NotKept::Full(io::Error::other(error)))?;
+        let length = u32::try_from(frame.len()).map_err(|error| AppendError::Full(io::Error::other(error)))?;
         if self.current.as_ref().is_none_or(|current| current.capacity - current.end < length) {
             self.begin_segment(length)?;
         }
@@ -147,7 +147,7 @@ impl Log {
         if result.is_err() {
             self.has_failed = true;
         }
-        result.map_err(NotKept::Failed)
+        result.map_err(AppendError::Failed)
     }
 
     fn write(&mut self, frame: &[u8]) -> io::Result<(SegmentId, u32)> {
@@ -188,16 +188,16 @@ impl Log {
 
     /// Begins a segment with room for a frame. Its blocks are allocated now, so that the disk is
     /// not full later.
-    fn begin_segment(&mut self, length: u32) -> Result<(), NotKept> {
-        self.sync().map_err(NotKept::Failed)?;
+    fn begin_segment(&mut self, length: u32) -> Result<(), AppendError> {
+        self.sync().map_err(AppendError::Failed)?;
         let id = self.last_segment + 1;
         let capacity = (SEGMENT_HEADER_BYTES as u32).saturating_add(length).max(self.segment_bytes);
         let file = self.create(id, capacity).map_err(|error| {
             // What is left of it would take room.
             let _ = self.directory.remove(&segment_name(id));
-            if is_full(&error) { NotKept::Full(error) } else { NotKept::Failed(error) }
+            if is_full(&error) { AppendError::Full(error) } else { AppendError::Failed(error) }
         });
-        if matches!(file, Err(NotKept::Failed(_))) {
+        if matches!(file, Err(AppendError::Failed(_))) {
             self.has_failed = true;
         }
         let file = file?;

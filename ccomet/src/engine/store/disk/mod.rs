@@ -1,7 +1,7 @@
 //! A store on disk: a log of all changes, and an index of the log.
 //!
-//! A change takes this way: `submit` appends its records to the batch of the tick, and `flush` hands
-//! the batch to the writer, which keeps the batches of all loops in one frame of the log
+//! A change takes this way: `submit` appends its records to the batch of the tick, and `flush`
+//! hands the batch to the writer, which keeps the batches of all loops in one frame of the log
 //! (`shared.rs`, `log.rs`, with the format in `record.rs`). Then the loop gets the event `Written`,
 //! notes where the messages are (`channel.rs`), and reports the change as kept. From time to time
 //! the loops hand over these places for the index (`checkpoint.rs`, `index.rs`). After a restart,
@@ -31,6 +31,8 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use sealed::fault;
+
 use self::channel::{Channel, Trimmed};
 use self::checkpoint::{HandedOver, NextTime};
 use self::events::{Event, Found};
@@ -39,10 +41,10 @@ use self::places::{Entry, SegmentId};
 use self::reading::PageRequest;
 use self::record::{ChannelId, RecordWriter};
 use self::retention::Relief;
-use self::shared::Batch;
+use self::shared::{Batch, DiskState};
 use super::{
-    ChannelPlace, KeptChannel, KeptKey, KeptSummary, NameRange, Opened, Outcome, PartRange, Store, StoreChange,
-    Submitted, Unreadable, digest,
+    ChannelPlace, KeptChannel, KeptKey, KeptSummary, NameRange, NotKept, Opened, Outcome, PartRange, Store,
+    StoreChange, Submitted, Unreadable, digest,
 };
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
@@ -136,9 +138,9 @@ impl DiskStore {
     /// Returns a channel of the shard.
     fn channel_of(&mut self, place: ChannelPlace<'_>) -> &mut Channel {
         self.last_epoch = self.last_epoch.max(place.epoch);
-        self.channels.entry(place.channel.clone()).or_insert_with(|| {
-            Channel::new(0, ChannelRow::new(place.channel.clone(), place.epoch, place.next))
-        })
+        self.channels
+            .entry(place.channel.clone())
+            .or_insert_with(|| Channel::new(0, ChannelRow::new(place.channel.clone(), place.epoch, place.next)))
     }
 
     fn append(&mut self, place: ChannelPlace<'_>, messages: &[Arc<Message>]) {
@@ -189,11 +191,11 @@ impl DiskStore {
     }
 
     /// Completes the changes of a batch.
-    fn written(&mut self, number: u64, place: Option<(SegmentId, u32)>) {
+    fn written(&mut self, number: u64, place: Result<(SegmentId, u32), NotKept>) {
         debug_assert_eq!(self.in_flight.front().map(|batch| batch.0), Some(number), "batches are written in order");
         let Some((_, changes)) = self.in_flight.pop_front() else { return };
         for Change { channel: name, made, kind } in changes {
-            if let Some((segment, begin)) = place
+            if let Ok((segment, begin)) = place
                 && let Some(channel) = self.channels.get_mut(&name)
             {
                 channel.id = made.unwrap_or(channel.id);
@@ -209,7 +211,7 @@ impl DiskStore {
                     ChangeKind::Remove => self.gone(&name),
                 }
             }
-            self.outcomes.push_back(Outcome::Changed { channel: name, is_kept: place.is_some() });
+            self.outcomes.push_back(Outcome::Changed { channel: name, kept: place.map(|_| ()) });
         }
     }
 
@@ -329,7 +331,11 @@ impl Store for DiskStore {
 
     fn submit(&mut self, _: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted {
         if !self.shared.has_room() {
-            return Submitted::Refused;
+            return Submitted::Refused(NotKept::Unavailable);
+        }
+        // A change that was refused may be in the log, and another one must not follow it.
+        if self.shared.state() == DiskState::Failed && !fault!("change-after-failure-kept") {
+            return Submitted::Refused(NotKept::Failed);
         }
         let id = self.channel_of(place).id;
         let kind = match change {

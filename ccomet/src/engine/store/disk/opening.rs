@@ -115,12 +115,15 @@ struct Replay<'a> {
     messages: u64,
     /// The end of the last frame.
     end: (SegmentId, usize),
+    /// The frames of which no later one says that they are on the disk: the sequence, the segment,
+    /// the offset and the bytes of each.
+    unsure: Vec<(u64, SegmentId, u64, Vec<u8>)>,
 }
 
 impl<'a> Replay<'a> {
     fn new(index: &'a Index, state: StoreState) -> Self {
         let end = (state.position.segment, state.position.offset as usize);
-        Self { index, state, channels: BTreeMap::new(), removed: Vec::new(), messages: 0, end }
+        Self { index, state, channels: BTreeMap::new(), removed: Vec::new(), messages: 0, end, unsure: Vec::new() }
     }
 
     /// Reads the frames of these segments.
@@ -158,6 +161,9 @@ impl<'a> Replay<'a> {
                 };
                 self.take(id, offset + place, length, record)?;
             }
+            self.unsure.retain(|(sequence, ..)| *sequence > frame.synced);
+            let bytes = segment.bytes(offset, frame.length()).unwrap_or_default().to_vec();
+            self.unsure.push((frame.sequence, id, offset as u64, bytes));
             offset += frame.length();
             self.state.position.sequence = frame.sequence;
             self.end = (id, offset);
@@ -165,8 +171,8 @@ impl<'a> Replay<'a> {
         Ok(offset)
     }
 
-    /// Returns whether a frame that was on the disk is missing after an offset of a segment: a later
-    /// one knows of it.
+    /// Returns whether a frame that was on the disk is missing after an offset of a segment: a
+    /// later one knows of it.
     fn is_lost(
         &self,
         directory: &Directory,
@@ -240,7 +246,13 @@ impl<'a> Replay<'a> {
 
     /// Writes what was read to the index. The log continues in a new segment.
     fn finish(mut self, directory: &Directory, behind: &[SegmentId]) -> Result<StoreState, Refused> {
-        // What the index refers to must be on the disk.
+        // What the index refers to must be on the disk. If syncing has failed before, the system
+        // may have given a frame up, and show it all the same: only a frame that is written again
+        // is synced again.
+        for (_, id, offset, bytes) in self.unsure.iter().filter(|_| !fault!("last-frames-not-written-again")) {
+            let written = directory.open(&segment_name(*id)).and_then(|file| file.write_all_at(bytes, *offset));
+            written.map_err(|error| Refused::Io("write the end of the log again", error))?;
+        }
         for id in behind {
             let synced = directory.open(&segment_name(*id)).and_then(|file| file.sync_data());
             synced.map_err(|error| Refused::Io("sync a segment", error))?;

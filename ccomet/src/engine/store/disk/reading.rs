@@ -10,7 +10,7 @@ use sealed::fault;
 use tracing::error;
 
 use super::events::{Event, Found};
-use super::index::{ChannelRow, Index, IndexError, io_error};
+use super::index::{ChannelRow, Index, IndexError, guarded, io_error};
 use super::places::{BLOCK_ENTRIES, Entry};
 use super::record::{ChannelId, Record, Salt, read_record};
 use super::shared::{SharedStore, read_lock};
@@ -57,7 +57,7 @@ pub(super) struct PageRequest {
 impl SharedStore {
     /// Reads a page for a loop.
     pub(super) fn read_page(&self, to: usize, request: &PageRequest) {
-        let part = self.page(request).inspect_err(|error| error!("cannot read from the store: {error}"));
+        let part = guarded(|| self.page(request)).inspect_err(|error| error!("cannot read from the store: {error}"));
         self.post(to, Event::Page { read: request.read, part });
     }
 
@@ -143,7 +143,7 @@ impl SharedStore {
 
     /// Finds a channel for a loop. `known` is what the loop has of it that may not be in the index.
     pub(super) fn open_channel(&self, to: usize, channel: ChannelName, known: Option<Known>, now: UnixMillis) {
-        let found = self.find(&channel, known, now.minus(self.settings.key_age_max));
+        let found = guarded(|| self.find(&channel, known, now.minus(self.settings.key_age_max)));
         let found = found.inspect_err(|error| error!("cannot read from the index of the store: {error}"));
         self.post(to, Event::Opened { channel, found: found.map(|found| found.map(Box::new)) });
     }
@@ -193,7 +193,7 @@ impl SharedStore {
         newer: Vec<ChannelRow>,
         gone: &HashSet<ChannelName>,
     ) {
-        let found = self.own_names(to, range, gone).map(|(rows, is_whole)| {
+        let found = guarded(|| self.own_names(to, range, gone)).map(|(rows, is_whole)| {
             let last = rows.last().filter(|_| !is_whole).map(|row| row.name.clone());
             let mut all: BTreeMap<_, _> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
             let newer = newer.into_iter().filter(|row| last.as_ref().is_none_or(|last| row.name <= *last));
@@ -229,7 +229,7 @@ impl SharedStore {
 
     /// Reads the places of the oldest messages of a channel for a loop.
     pub(super) fn read_oldest(&self, to: usize, channel: ChannelName, id: ChannelId, begin: u64) {
-        let entries = read_lock(&self.index).entries(id, begin, false, 1);
+        let entries = guarded(|| read_lock(&self.index).entries(id, begin, false, 1));
         let entries = entries.inspect_err(|error| error!("cannot read from the index of the store: {error}"));
         let entries = entries.unwrap_or_default();
         let begin = entries.first().map_or(begin, |(number, _)| *number);

@@ -2,20 +2,20 @@
 //! is kept as a whole or not at all.
 //!
 //! ```text
-//! segment  magic [8] | version u32 | salt u32 | segment id u64 | sequence u64 | checksum u32 | frames
-//! frame    magic [4] | length of the records u32 | sequence u64 | synced u64 | checksum u32 | records
-//! record   length of the body u32 | checksum u32 | body
-//! body     kind u8 | channel id, number: varints | what the kind has
+//! segment  magic [8] | version u32 | salt u32 | segment id u64 | sequence u64 | checksum u32 |
+//! frames frame    magic [4] | length of the records u32 | sequence u64 | synced u64 | checksum u32
+//! | records record   length of the body u32 | checksum u32 | body body     kind u8 | channel id,
+//! number: varints | what the kind has
 //! ```
 //!
 //! Numbers of fixed length are little-endian. Checksums are CRC-32, and begin with the salt, a
 //! random number of the store: so a publisher cannot make a payload that passes for a frame.
 //!
 //! The sequences of frames are consecutive; a segment begins with the sequence of the last frame
-//! before it. All frames up to `synced` were on the disk when the frame was written, and all earlier
-//! frames when a segment was begun. If a broken frame has later frames or segments that say that it
-//! was on the disk, the disk has lost it; otherwise, it was being written when the process or the
-//! machine stopped.
+//! before it. All frames up to `synced` were on the disk when the frame was written, and all
+//! earlier frames when a segment was begun. If a broken frame has later frames or segments that say
+//! that it was on the disk, the disk has lost it; otherwise, it was being written when the process
+//! or the machine stopped.
 
 use bytes::Bytes;
 use crc32fast::Hasher;

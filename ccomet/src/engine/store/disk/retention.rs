@@ -1,6 +1,6 @@
-//! Retention, on the thread of the checkpoints: segments of which nothing is kept are removed, those
-//! of which little is kept are written again, and channels that no loop has in memory lose their
-//! old messages.
+//! Retention, on the thread of the checkpoints: segments of which nothing is kept are removed,
+//! those of which little is kept are written again, and channels that no loop has in memory lose
+//! their old messages.
 //!
 //! Only the loop of a channel drops messages of it. So this module finds what is to be dropped, and
 //! sends it to the loops; the next checkpoint writes it to the index.
@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::{error, info, warn};
 
 use super::events::Event;
-use super::index::{ChannelRow, IndexError, Moved};
-use super::log::{Segment, segment_name, segments};
+use super::index::{ChannelRow, IndexError, Moved, guarded};
+use super::log::{AppendError, Segment, segment_name, segments};
 use super::places::{Entry, SegmentId};
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Record};
 use super::shared::{SharedStore, lock, read_lock};
@@ -52,8 +52,8 @@ impl SharedStore {
     /// segment `end`.
     pub(super) fn retain(&self, checkpoint: u64, end: SegmentId, now: UnixMillis) {
         self.remove_dead_segments(end);
-        let outcome = self.reliefs(end, now).and_then(|reliefs| {
-            self.send(checkpoint, reliefs);
+        let outcome = guarded(|| {
+            self.send(checkpoint, self.reliefs(end, now)?);
             self.compact(end)
         });
         if let Err(error) = outcome {
@@ -208,7 +208,7 @@ impl SharedStore {
         let appended = {
             let mut log = lock(&self.log);
             let appended = log.append(frame);
-            appended.and_then(|place| log.sync().map(|()| place).map_err(super::log::NotKept::Failed))
+            appended.and_then(|place| log.sync().map(|()| place).map_err(AppendError::Failed))
         };
         frame.truncate(FRAME_HEADER_BYTES);
         let Ok((segment, begin)) = appended else { return false };

@@ -12,16 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use sealed::disk::{Directory, File, Lock};
 use sealed::{WorkError, Workers};
-use tracing::{error, warn};
+use tracing::{error, info};
 
 use super::checkpoint::Checkpoint;
 use super::events::Event;
 use super::index::{Index, LogPosition};
-use super::log::{Log, NotKept, segment_name};
+use super::log::{AppendError, Log, segment_name};
 use super::places::SegmentId;
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Salt};
 use super::settings::StoreSettings;
 use crate::core::position::Epoch;
+use crate::engine::store::NotKept;
 
 /// The maximum number of bytes of a frame, unless a single batch is larger.
 const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -57,6 +58,16 @@ pub(crate) struct Crews {
     pub(crate) readers: Workers,
     /// One thread, which writes checkpoints.
     pub(crate) keeper: Workers,
+}
+
+/// Whether publications can be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DiskState {
+    Good,
+    /// There is no room for the next part of the log.
+    Full,
+    /// Nothing is written any more, until the server is restarted.
+    Failed,
 }
 
 /// The batches that wait for the writer.
@@ -97,6 +108,7 @@ pub(crate) struct SharedStore {
     /// The last channel that retention has visited.
     pub(super) visited: Mutex<ChannelId>,
     inboxes: Vec<Inbox>,
+    state: Mutex<DiskState>,
     _lock: Lock,
 }
 
@@ -146,6 +158,7 @@ impl SharedStore {
             files: Mutex::new(BTreeMap::new()),
             visited: Mutex::new(0),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
+            state: Mutex::new(DiskState::Good),
             _lock: lock,
         }
     }
@@ -202,7 +215,7 @@ impl SharedStore {
         };
         for Batch { from, number, records } in batches {
             self.bytes_waiting.fetch_sub(records.len() as u64, Ordering::Relaxed);
-            self.post(from, Event::Written { number, place: None });
+            self.post(from, Event::Written { number, place: Err(NotKept::Unavailable) });
         }
     }
 
@@ -242,15 +255,14 @@ impl SharedStore {
             let mut log = lock(&self.log);
             (log.append(&mut frame), log.position())
         };
-        if let Err(why) = &kept {
-            match why {
-                NotKept::Full(error) => warn!("the disk of the store is full: {error}"),
-                NotKept::Failed(error) => error!("the disk of the store has failed, publishing ends: {error}"),
-            }
-        }
+        self.note_state(kept.as_ref().err());
+        let kept = kept.map_err(|why| match why {
+            AppendError::Full(_) => NotKept::Full,
+            AppendError::Failed(_) => NotKept::Failed,
+        });
         let mut offset = FRAME_HEADER_BYTES as u32;
         for Batch { from, number, records } in batches {
-            let place = kept.as_ref().ok().map(|(segment, begin)| (*segment, begin + offset));
+            let place = kept.map(|(segment, begin)| (segment, begin + offset));
             offset += records.len() as u32;
             self.post(from, Event::Written { number, place });
         }
@@ -278,6 +290,31 @@ impl SharedStore {
                 error!("the disk of the store has failed, publishing ends: {error}");
             }
         });
+    }
+
+    /// Logs changes of the state of the disk.
+    fn note_state(&self, error: Option<&AppendError>) {
+        let state = match error {
+            None => DiskState::Good,
+            Some(AppendError::Full(_)) => DiskState::Full,
+            Some(AppendError::Failed(_)) => DiskState::Failed,
+        };
+        let before = std::mem::replace(&mut *lock(&self.state), state);
+        match error {
+            None if before == DiskState::Full => info!("the disk of the store has room again: publishing goes on"),
+            Some(AppendError::Full(error)) if before != state => {
+                error!("the disk of the store is full, publishing is refused until it has room: {error}");
+            }
+            Some(AppendError::Failed(error)) if before != state => {
+                error!("the disk of the store has failed, publishing is refused until a restart: {error}");
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the state of the disk.
+    pub(crate) fn state(&self) -> DiskState {
+        *lock(&self.state)
     }
 
     /// Sends an event to a loop.

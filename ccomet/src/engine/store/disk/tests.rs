@@ -152,7 +152,7 @@ impl Bench {
 
     fn is_kept(&mut self) -> bool {
         match self.tick().pop() {
-            Some(Outcome::Changed { is_kept, .. }) => is_kept,
+            Some(Outcome::Changed { kept, .. }) => kept.is_ok(),
             other => panic!("a change, not {other:?}"),
         }
     }

@@ -1,5 +1,5 @@
-//! A store that is stopped at random moments, by kills and power cuts, on a disk that fails: what it
-//! has kept is there, and nothing else is.
+//! A store that is stopped at random moments, by kills and power cuts, on a disk that fails: what
+//! it has kept is there, and nothing else is.
 
 use sealed::sim::{DiskFaults, Random};
 
@@ -235,8 +235,8 @@ impl Run {
 
     fn tick(&mut self) {
         for outcome in self.bench.tick() {
-            if let Outcome::Changed { channel, is_kept } = outcome {
-                self.changed(channel.as_str(), is_kept);
+            if let Outcome::Changed { channel, kept } = outcome {
+                self.changed(channel.as_str(), kept.is_ok());
             }
         }
     }
@@ -275,8 +275,9 @@ impl Run {
 
 #[test]
 fn what_was_kept_survives_any_stop() {
-    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
+    let number = |name| std::env::var(name).ok().and_then(|number: String| number.parse().ok());
+    let seeds = number("SEED").map_or(0..number("SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
+    for seed in seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut run = Run::new(seed);
             while run.bench.start().is_err() {

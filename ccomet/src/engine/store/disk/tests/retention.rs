@@ -13,7 +13,11 @@ impl Bench {
 
     fn log_bytes(&self) -> u64 {
         let files = self.disk.files();
-        files.iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "log")).map(|(_, length)| length).sum()
+        files
+            .iter()
+            .filter(|(path, _)| path.extension().is_some_and(|end| end == "log"))
+            .map(|(_, length)| length)
+            .sum()
     }
 
     fn trim(&mut self, channel: &str, limits: &HistoryLimits) -> u64 {
