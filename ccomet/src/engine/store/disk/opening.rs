@@ -196,6 +196,7 @@ impl<'a> Replay<'a> {
                 self.state.last_channel = self.state.last_channel.max(channel);
                 self.state.last_epoch = self.state.last_epoch.max(epoch);
                 if self.update_of(channel)?.is_none() {
+                    let epoch = if fault!("epoch-not-persisted") { Epoch(1) } else { epoch };
                     let row = ChannelRow { name, epoch, first: next, next, bytes: 0, used: UnixMillis::default() };
                     self.channels.insert(channel, new_update(channel, row));
                 }
@@ -206,7 +207,7 @@ impl<'a> Replay<'a> {
                     let name = &update.row.name;
                     return Err(Refused::Damaged(format!("a message of channel {name} is missing before {number}")));
                 }
-                if number == update.row.next {
+                if number == update.row.next || fault!("index-applied-twice") {
                     add_message(update, segment, (offset, length), Arc::new(message));
                     self.messages += 1;
                 }
@@ -215,13 +216,18 @@ impl<'a> Replay<'a> {
                 if let Some(update) = self.update_of(channel)?
                     && update.row.next == next
                 {
-                    (update.row.first, update.row.bytes, update.begin) = (next, 0, next);
+                    if !fault!("kept-from-not-raised-by-clear") {
+                        update.row.first = next;
+                    }
+                    (update.row.bytes, update.begin) = (0, next);
                     update.entries.clear();
                 }
             }
             Record::Removed { channel } => {
                 self.channels.remove(&channel);
-                self.removed.push(channel);
+                if !fault!("removal-not-replayed") {
+                    self.removed.push(channel);
+                }
             }
         }
         Ok(())
@@ -241,7 +247,7 @@ impl<'a> Replay<'a> {
     /// Writes what was read to the index. The log continues in a new segment.
     fn finish(mut self, directory: &Directory, behind: &[SegmentId]) -> Result<StoreState, Refused> {
         // What the index refers to must be on the disk.
-        for id in behind {
+        for id in behind.iter().filter(|_| !fault!("tail-not-synced-at-opening")) {
             let synced = directory.open(&segment_name(*id)).and_then(|file| file.sync_data());
             synced.map_err(|error| Refused::Io("sync a segment", error))?;
         }
@@ -277,5 +283,5 @@ fn add_message(update: &mut ChannelUpdate, segment: SegmentId, place: (usize, us
     row.bytes += cost as u64;
     row.used = message.time();
     update.entries.push(entry);
-    update.keys.extend(super::key_of(&message, row.next));
+    update.keys.extend(super::key_of(&message, row.next).filter(|_| !fault!("keys-not-replayed")));
 }

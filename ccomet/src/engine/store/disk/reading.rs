@@ -177,7 +177,7 @@ impl SharedStore {
         let first = part.entries.first().map_or(row.next, |(number, _)| *number);
         let entries = part.entries.into_iter().map(|(_, message)| message).collect();
         let window = Window { epoch: row.epoch, kept_from: row.first, first, entries };
-        if fault!("keys-not-restored") {
+        if fault!("keys-not-in-store") {
             keys.clear();
         }
         Ok(Some(Found { id, row, window, keys }))
@@ -258,6 +258,9 @@ fn places(index: &Index, request: &PageRequest, begin: u64, limit: usize) -> Res
         found = index.entries(*id, begin, false, limit)?;
         found.retain(|(number, _)| number < tail_begin);
         found.truncate(limit);
+    }
+    if fault!("page-without-tail") && begin < *tail_begin {
+        return Ok(found);
     }
     let next = found.last().map_or(begin, |(number, _)| number + 1).max(*tail_begin);
     found.extend((next..kept.end).map_while(in_tail).take(limit - found.len()));

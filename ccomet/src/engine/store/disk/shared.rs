@@ -95,7 +95,7 @@ pub(crate) struct SharedStore {
     last_channel: AtomicU64,
     files: Mutex<BTreeMap<SegmentId, File>>,
     inboxes: Vec<Inbox>,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 /// What opening a store has found.
@@ -140,10 +140,10 @@ impl SharedStore {
             log: Mutex::new(log),
             queue: Mutex::new(Queue { batches: VecDeque::new(), is_writing: false, written, bytes_written: 0 }),
             bytes_waiting: AtomicU64::new(0),
-            last_channel: AtomicU64::new(last_channel),
+            last_channel: AtomicU64::new(if fault!("channel-number-used-again") { 0 } else { last_channel }),
             files: Mutex::new(BTreeMap::new()),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
-            _lock: lock,
+            _lock: (!fault!("lock-given-back")).then_some(lock),
         }
     }
 
@@ -248,7 +248,7 @@ impl SharedStore {
         let mut offset = FRAME_HEADER_BYTES as u32;
         for Batch { from, number, records } in batches {
             let place = kept.as_ref().ok().map(|(segment, begin)| (*segment, begin + offset));
-            offset += records.len() as u32;
+            offset += if fault!("places-of-second-loop-wrong") { 0 } else { records.len() as u32 };
             self.post(from, Event::Written { number, place });
         }
         self.bytes_waiting.fetch_sub(length as u64, Ordering::Relaxed);
