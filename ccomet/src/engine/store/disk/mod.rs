@@ -239,10 +239,13 @@ impl DiskStore {
     fn opened(&mut self, name: ChannelName, found: Result<Option<Box<Found>>, Unreadable>) {
         let kept = found.map(|found| {
             found.map(|found| {
-                let Found { id, row, window, keys } = *found;
+                let Found { id, row, window, keys, oldest_begin, oldest } = *found;
                 self.last_epoch = self.last_epoch.max(row.epoch);
                 let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(id, row));
                 channel.is_loaded = true;
+                if channel.id == id && !fault!("oldest-places-not-taken") {
+                    channel.take_oldest(oldest_begin, oldest);
+                }
                 KeptChannel { window, keys }
             })
         });
@@ -421,7 +424,12 @@ impl Store for DiskStore {
                 self.hand_over(number, now);
             }
         }
-        self.outcomes.pop_front()
+        let outcome = self.outcomes.pop_front();
+        if outcome.is_none() && !self.batch.is_empty() && !fault!("changes-after-outcomes-wait") {
+            // Changes that had waited for those whose outcomes the shard has just processed.
+            self.hand_to_writer();
+        }
+        outcome
     }
 
     fn due(&self) -> Option<LoopTime> {

@@ -168,6 +168,10 @@ impl SharedStore {
         keys.extend(newer);
         let tail_begin = row.next - tail.len() as u64;
         let range = PartRange { begin: row.next, is_backward: true, limit: WINDOW_MESSAGES, bytes_max: WINDOW_BYTES };
+        // The shard drops old messages at once, before a client can read them.
+        let oldest = if row.first < tail_begin { index.entries(id, row.first, false, 1)? } else { Vec::new() };
+        let oldest_begin = oldest.first().map_or(row.first, |(number, _)| *number);
+        let oldest = oldest.into_iter().map(|(_, entry)| entry).collect();
         let (kept, now) = (row.first..row.next, UnixMillis::default());
         let request = PageRequest { read: 0, id, kept, tail_begin, tail, range, now };
         drop(index);
@@ -180,7 +184,7 @@ impl SharedStore {
         if fault!("keys-not-in-store") {
             keys.clear();
         }
-        Ok(Some(Found { id, row, window, keys }))
+        Ok(Some(Found { id, row, window, keys, oldest_begin, oldest }))
     }
 
     /// Reads names for a loop. `newer` are channels of the loop that the index may not have, and

@@ -221,7 +221,8 @@ impl SharedStore {
         let (mut batches, mut bytes) = (Vec::new(), 0);
         while let Some(next) = queue.batches.front() {
             bytes += next.records.len();
-            if bytes > FRAME_BYTES_MAX && !batches.is_empty() {
+            let is_whole = bytes > FRAME_BYTES_MAX || fault!("batch-split-over-frames");
+            if is_whole && !batches.is_empty() {
                 break;
             }
             batches.extend(queue.batches.pop_front());

@@ -576,3 +576,33 @@ fn a_checkpoint_frees_memory() {
     bench.stores[index].unload(&name("a"));
     assert!(bench.stores[index].channels.is_empty());
 }
+
+#[test]
+fn a_change_that_waited_for_another_one_is_kept_without_another_tick() {
+    let mut bench = Bench::new();
+    let time = bench.now().time;
+    let message = Arc::new(Draft { payload: "text".into(), ..Draft::default() }.taken_at(time));
+    assert_eq!(bench.submit("a", StoreChange::Append(std::slice::from_ref(&message))), Submitted::Later);
+    let (now, index) = (bench.now(), bench.store("a"));
+    bench.stores[index].flush(now);
+    for next in 1..4 {
+        bench.sim.run_for(Duration::from_millis(5));
+        let outcome = bench.stores[index].next_outcome(now);
+        assert!(matches!(outcome, Some(Outcome::Changed { is_kept: true, .. })), "{outcome:?}");
+        bench.places.insert("a".to_owned(), (bench.places["a"].0, next));
+        assert_eq!(bench.submit("a", StoreChange::Append(std::slice::from_ref(&message))), Submitted::Later);
+        assert!(bench.stores[index].next_outcome(now).is_none());
+    }
+}
+
+#[test]
+fn old_messages_are_dropped_as_soon_as_a_channel_is_opened() {
+    let mut bench = Bench::new();
+    assert!(bench.publish("a", &["old", "older"]));
+    bench.restart();
+    bench.millis += 60_000;
+    assert!(bench.open("a").is_some());
+    let (now, index) = (bench.now(), bench.store("a"));
+    let limits = HistoryLimits { kept_for: Duration::from_secs(10), ..LIMITS };
+    assert_eq!(bench.stores[index].trim(now, &name("a"), &limits), Some(2));
+}

@@ -163,8 +163,12 @@ impl Run {
             let Some(found) = self.found(channel) else { return false };
             let agreeing = self.known[channel].agreeing(found.as_ref());
             let Some(agreeing) = agreeing else {
+                println!("{}", self.bench.sim.trace());
                 panic!("channel {channel}: {:?}, but found {found:?}", self.known[channel]);
             };
+            self.bench
+                .sim
+                .note(&format!("found {channel}: {:?}", found.as_ref().map(|(kept, _)| kept.window.kept_from)));
             let kept_from = found.map_or(0, |(kept, _)| kept.window.kept_from);
             let model = agreeing.filter(|model| model.next > 0);
             let model = model.map(|model| Model { kept_from, ..model });
@@ -274,11 +278,11 @@ impl Run {
         }
         let index = self.bench.store(channel);
         self.bench.stores[index].unload(&name(channel));
-        if let Some(found) = self.found(channel) {
-            let known = &self.known[channel];
-            let is_right = agree(known.model.as_ref(), found.as_ref());
-            assert!(is_right, "channel {channel}: {known:?}, but found {found:?}");
-        }
+        // A channel that cannot be opened may not be changed.
+        let Some(found) = self.found(channel) else { return self.crash() };
+        let known = &self.known[channel];
+        let is_right = agree(known.model.as_ref(), found.as_ref());
+        assert!(is_right, "channel {channel}: {known:?}, but found {found:?}");
     }
 
     fn trim(&mut self, channel: &'static str) {
@@ -286,6 +290,7 @@ impl Run {
         let limits = HistoryLimits { messages_max, ..LIMITS };
         let (now, index) = (self.bench.now(), self.bench.store(channel));
         let kept_from = self.bench.stores[index].trim(now, &name(channel), &limits);
+        self.bench.sim.note(&format!("trim {channel} to {messages_max}: {kept_from:?}"));
         if let Some(Known { model: Some(model), .. }) = self.known.get_mut(channel) {
             model.kept_from = model.kept_from.max(kept_from.unwrap_or(0));
         }
@@ -316,9 +321,13 @@ impl Run {
 #[test]
 fn what_was_kept_survives_any_stop() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    for seed in 0..seeds {
+    let first = std::env::var("FIRST_SEED").ok().and_then(|first| first.parse().ok()).unwrap_or(0);
+    for seed in first..first + seeds {
         let outcome = std::panic::catch_unwind(|| {
             let mut run = Run::new(seed);
+            if std::env::var_os("TRACE").is_some() {
+                run.bench.sim.keep_trace(usize::MAX);
+            }
             while run.bench.start().is_err() {
                 run.bench.disk.kill();
             }
