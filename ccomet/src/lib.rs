@@ -117,5 +117,7 @@ pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};
 pub use ops::health::Life;
 pub use server::{Error, Server, Sockets};
+#[cfg(all(feature = "sim", feature = "disk"))]
+pub use simulated::StoreSizes;
 #[cfg(feature = "sim")]
 pub use simulated::{Holdings, Simulated, StoreFaults};

@@ -309,6 +309,9 @@ pub(crate) struct Machine {
     /// A random number; `None` to ask the system for one.
     #[cfg(feature = "disk")]
     pub(crate) random: Option<u32>,
+    /// Changes the settings of the store, in tests.
+    #[cfg(all(feature = "disk", feature = "sim"))]
+    pub(crate) sizes: Option<crate::simulated::StoreSizes>,
 }
 
 impl Machine {
@@ -320,6 +323,8 @@ impl Machine {
             workers: Box::new(Workers::new),
             #[cfg(feature = "disk")]
             random: None,
+            #[cfg(all(feature = "disk", feature = "sim"))]
+            sizes: None,
         }
     }
 }
@@ -346,6 +351,16 @@ fn open_store(config: &Config, machine: &Machine, loops: usize) -> Result<Option
         cache_bytes: store.index_cache_bytes,
         window_max: store.window_messages_max,
         key_age_max: Duration::from_secs(config.history.keys_age_max_s),
+    };
+    #[cfg(feature = "sim")]
+    let settings = match machine.sizes {
+        Some(sizes) => StoreSettings {
+            segment_bytes: sizes.segment_bytes,
+            checkpoint_bytes: sizes.checkpoint_bytes,
+            checkpoint_interval: sizes.checkpoint_interval,
+            ..settings
+        },
+        None => settings,
     };
     let workers = &machine.workers;
     let crews = Crews { writer: workers(1, 4), readers: workers(READERS, READS_WAITING_MAX), keeper: workers(1, 16) };

@@ -18,6 +18,18 @@ use crate::handle::{Handle, LoopMessage};
 use crate::ops::signals;
 use crate::server::{Error, Machine, Server, Sockets};
 
+/// Sizes of a store for tests, which may be smaller than the settings allow.
+#[cfg(feature = "disk")]
+#[derive(Debug, Clone, Copy)]
+pub struct StoreSizes {
+    /// The bytes of a segment of the log.
+    pub segment_bytes: u32,
+    /// The bytes of the log, and the time, between two checkpoints.
+    pub checkpoint_bytes: u64,
+    /// See `checkpoint_bytes`.
+    pub checkpoint_interval: std::time::Duration,
+}
+
 /// A server whose loops run in a simulation.
 ///
 /// ```
@@ -80,11 +92,21 @@ impl Simulated {
         Self::start_at(sim, &Self::machine(sim, disk), config, |_| {})
     }
 
+    /// Starts a server on a simulated disk, with a store of these sizes.
+    ///
+    /// # Errors
+    /// As for [`Server::bind`].
+    #[cfg(feature = "disk")]
+    pub fn start_sized(sim: &Simulation, disk: &SimDisk, config: Config, sizes: StoreSizes) -> Result<Self, Error> {
+        let machine = Machine { sizes: Some(sizes), ..Self::machine(sim, disk) };
+        Self::start_at(sim, &machine, config, |_| {})
+    }
+
     #[cfg(feature = "disk")]
     fn machine(sim: &Simulation, disk: &SimDisk) -> Machine {
         let (workers, random) = (sim.clone(), Some(sim.seed() as u32));
         let workers = Box::new(move |threads, waiting_max| workers.workers(threads, waiting_max));
-        Machine { disk: disk.disk(), workers, random }
+        Machine { disk: disk.disk(), workers, random, sizes: None }
     }
 
     fn start_at(

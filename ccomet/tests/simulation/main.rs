@@ -9,6 +9,7 @@ mod accounts;
 mod backends;
 mod crowds;
 mod cuts;
+mod disks;
 mod frames;
 mod hops;
 mod http;

@@ -82,8 +82,13 @@ pub static IS_TRACED: AtomicBool = AtomicBool::new(false);
 
 /// Lets time pass, and asserts that no tick takes too much.
 pub fn run_for(sim: &Simulation, time: Duration) {
+    run_until(sim, time, || false);
+}
+
+/// Lets time pass, at most until `is_over`, and asserts that no tick takes too much.
+pub fn run_until(sim: &Simulation, time: Duration, is_over: impl Fn() -> bool) {
     let end = sim.now() + time;
-    while sim.now() < end {
+    while sim.now() < end && !is_over() {
         let mut is_done = false;
         // A step is one tick, or one event in the network.
         let step = || {

@@ -39,6 +39,10 @@ pub struct Oracle {
     /// Set if the numbers of channels may begin anew at any time, with messages that existed
     /// before.
     pub restarts_numbers: bool,
+    /// Set if all channels last, so that an accepted message keeps its epoch.
+    pub is_lasting: bool,
+    /// Set if no message is dropped, so that no reader may be notified of a gap.
+    pub keeps_all: bool,
     /// The maximum length of the messages of a channel, if a rule sets it.
     bytes_max: HashMap<String, usize>,
 }
@@ -87,6 +91,13 @@ impl Oracle {
         self.accepted_somewhere.push((channel.to_owned(), upheaval, payload.to_owned()));
     }
 
+    /// Asserts that a reader at this position may be notified of a gap.
+    pub fn check_gap(&self, what: &str, channel: &str, at: Cursor) {
+        // A channel in which nothing was kept yet may begin anew.
+        let may_be = !self.keeps_all || at.0.is_none_or(|at| at.next == 0);
+        assert!(may_be, "{what}: a gap in {channel} after {at:?}, although nothing was lost");
+    }
+
     /// Records that the deletion of a channel was requested or carried out.
     pub fn upheaval_of(&mut self, channel: &str) {
         *self.upheavals.entry(channel.to_owned()).or_default() += 1;
@@ -129,6 +140,10 @@ impl Oracle {
                 *number < first || kept,
                 "accepted and not in the history: {payload} of {channel}, number {number}: {head:?}, {items:?}"
             );
+        }
+        if self.is_lasting {
+            let other = self.accepted.keys().find(|(held, epoch)| held == channel && *epoch != head.epoch);
+            assert!(other.is_none(), "accepted in an epoch that is gone: {other:?}, head {head:?}");
         }
         let now = self.upheaval(channel);
         for (held, upheaval, payload) in &self.accepted_somewhere {

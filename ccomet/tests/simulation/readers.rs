@@ -255,7 +255,10 @@ impl Reader {
                 self.cursors[index].message(&self.label, spot());
                 oracle.saw(channel, spot(), item["data"].as_str().expect("text"));
             }
-            Some("gap") => self.cursors[index].gap(&self.label, item["missed"].as_u64(), spot()),
+            Some("gap") => {
+                oracle.check_gap(&self.label, channel, self.cursors[index]);
+                self.cursors[index].gap(&self.label, item["missed"].as_u64(), spot());
+            }
             Some("close") => {}
             _ => panic!("{}: {item}", self.label),
         }

@@ -7,6 +7,7 @@ use sealed::sim::{Link, Random, Simulation};
 
 use crate::backends::Hooking;
 use crate::crowds;
+use crate::disks::OnDisk;
 use crate::proxies::Proxying;
 use crate::rulings::Ruling;
 use crate::tokens;
@@ -31,6 +32,8 @@ pub struct Scenery {
     pub ruling: Option<Ruling>,
     /// Messages are kept by a store that is slow and fails.
     pub store: Option<StoreFaults>,
+    /// Messages are kept by a store on a disk.
+    pub on_disk: Option<OnDisk>,
     /// Clients come to new channels together, and one of them may make none.
     pub is_crowded: bool,
 }
@@ -82,12 +85,17 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     let ruling = random.chance(0.25).then(|| Ruling::draw(&mut config, &mut random));
     let mut random = sim.random(6);
     let store = random.chance(0.3).then(|| any_store(&mut random));
+    let mut disks = sim.random(9);
+    let on_disk = disks.chance(0.33).then(|| OnDisk::draw(&mut config, &mut disks));
+    let store = store.filter(|_| on_disk.is_none());
     let has_others = proxying.is_some() || has_tokens || hooking.is_some() || ruling.is_some() || forgets_keys;
     let is_crowded = !has_others && sim.random(8).chance(0.4);
     if is_crowded {
         crowds::configure(&mut config);
     }
-    (config, Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store, is_crowded })
+    let scenery =
+        Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store, on_disk, is_crowded };
+    (config, scenery)
 }
 
 /// Draws the speed of the network. Returns whether several subscriptions on one connection are too

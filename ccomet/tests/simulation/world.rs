@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ccomet::{Config, Holdings, Simulated};
-use sealed::sim::{Faults, Peer, Random, Simulation};
+use sealed::sim::{Faults, Peer, Random, SimDisk, Simulation};
 
 use crate::accounts::Accounts;
 use crate::backends::{self, Backend, Suitor};
 use crate::crowds::Crowd;
 use crate::cuts::Cuts;
+use crate::disks::Host;
 use crate::http::Http;
 use crate::icomet::Counter;
 use crate::members::Member;
@@ -85,6 +86,8 @@ pub struct World {
     config: Config,
     random: Random,
     server: Option<Simulated>,
+    /// The machine of a server whose store is on a disk.
+    host: Option<Host>,
     oracle: Oracle,
     readers: Vec<Reader>,
     pages: Vec<Page>,
@@ -150,7 +153,11 @@ impl World {
         let (mut config, scenery) = scenery::draw(sim, &mut random);
         let sessions = Session::draw(&mut config, &mut sim.random(7));
         let is_narrow = scenery::draw_link(sim, &mut random);
-        let server = Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts");
+        let mut host = scenery.on_disk.clone().map(|on_disk| Host::new(sim, on_disk));
+        let server = match &mut host {
+            Some(host) => host.start(&config),
+            None => Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts"),
+        };
         let channels: Vec<String> =
             ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
         let some = |random: &mut Random| -> Vec<String> {
@@ -173,13 +180,17 @@ impl World {
             counters.clear();
             pages.clear();
         }
-        let publishers = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
+        let mut publishers: Vec<_> = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
+        publishers.iter_mut().for_each(|publisher| publisher.retries_refused = host.is_some());
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
         let mut restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
         let faults = draw_faults(sim, &mut random, &scenery, &mut restarts);
         let is_kept = !scenery.forgets_keys && !scenery.is_silent && !scenery.restarts_numbers();
-        let lasting = is_kept && deletes == 0.0 && config.history.age_max_s > 60 && config.times.channel_idle_s > 60;
+        let lasting = is_kept
+            && deletes == 0.0
+            && config.history.age_max_s > 60
+            && (config.times.channel_idle_s > 60 || host.is_some());
         let (front, admin) = (server.front(), server.admin());
         let mut extra = sim.random(3);
         let preface = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.preface(&mut extra));
@@ -214,6 +225,9 @@ impl World {
         let rebels = scenery.ruling.as_ref().map_or(Vec::new(), |ruling| ruling.rebels(&mut extra));
         let mut oracle = Oracle::new(scenery.restarts_numbers());
         scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
+        oracle.is_lasting = host.is_some() && lasting && scenery.ruling.is_none() && scenery.hooking.is_none();
+        oracle.keeps_all =
+            oracle.is_lasting && config.history.messages_max >= 500 && config.history.bytes_max >= 1 << 20;
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
         let crowd = scenery.is_crowded.then(|| Crowd::new(&config));
         Self {
@@ -221,6 +235,7 @@ impl World {
             config,
             random,
             server: Some(server),
+            host,
             oracle,
             readers,
             pages,
@@ -304,7 +319,8 @@ impl World {
             place.sim.note("the server is asked to read its settings again");
             server.hang_up();
         }
-        if random.chance(self.restarts) {
+        let is_due = random.chance(self.restarts);
+        if self.host.as_mut().map_or(is_due, Host::act) {
             self.restart();
         }
         self.check_bounds();
@@ -314,12 +330,47 @@ impl World {
     fn pass(&mut self, time: Duration) {
         match &mut self.backend {
             Some(backend) => backend.run_for(&self.place, time, &mut self.extra),
-            None => meter::run_for(&self.place.sim, time),
+            None => {
+                let disk = self.host.as_ref().map(|host| &host.disk);
+                meter::run_until(&self.place.sim, time, || disk.is_some_and(SimDisk::is_dead));
+            }
         }
     }
 
     fn restart(&mut self) {
         let server = self.server.take().expect("a server");
+        if self.host.is_some() {
+            self.end(server);
+        } else {
+            self.end_in_memory(server);
+        }
+        let may_stall = self.accounts.may_stall;
+        self.accounts = Accounts::new(&self.config, &self.place.sim);
+        self.accounts.may_stall = may_stall;
+        self.visitors.iter().for_each(|visitor| visitor.carry_over(&mut self.accounts));
+        self.server = Some(match &mut self.host {
+            Some(host) => host.start(&self.config),
+            None => Simulated::start_over(&self.place.sim, self.config.clone(), self.scenery.store)
+                .expect("its ports are free"),
+        });
+    }
+
+    /// Ends a server whose messages are on a disk.
+    fn end(&mut self, server: Simulated) {
+        let host = self.host.as_mut().expect("a disk");
+        if !host.disk.is_dead() && host.random.chance(0.2) {
+            self.place.sim.note("the server is asked to stop");
+            self.stop(&server);
+        }
+        if let Some(host) = &mut self.host {
+            host.end();
+        }
+        server.kill();
+        self.hear();
+    }
+
+    /// Ends a server whose messages end with it.
+    fn end_in_memory(&mut self, server: Simulated) {
         self.oracle.restarted();
         if self.random.chance(0.5) {
             self.place.sim.note("the server is killed");
@@ -330,12 +381,6 @@ impl World {
         }
         self.hear();
         self.oracle.restarted();
-        let may_stall = self.accounts.may_stall;
-        self.accounts = Accounts::new(&self.config, &self.place.sim);
-        self.accounts.may_stall = may_stall;
-        self.visitors.iter().for_each(|visitor| visitor.carry_over(&mut self.accounts));
-        let server = Simulated::start_over(&self.place.sim, self.config.clone(), self.scenery.store);
-        self.server = Some(server.expect("its ports are free"));
     }
 
     /// Stops a server and asserts that it ends within its limit.
@@ -384,6 +429,9 @@ impl World {
         self.place.sim.set_faults(self.faults.clone());
         if let (Some(server), Some(store)) = (&self.server, self.scenery.store) {
             server.set_store_faults(scenery::calm(store));
+        }
+        if self.host.as_mut().is_some_and(Host::calm_down) {
+            self.restart();
         }
         self.place.cuts.set(0.0);
         self.readers.iter_mut().for_each(Reader::calm_down);
@@ -454,7 +502,14 @@ impl World {
     /// Ends the run with a server that has something to do.
     fn kill(mut self) {
         let server = self.server.take().expect("a server");
-        meter::kill(server, self.loops(), 0);
+        match &self.host {
+            // The account has no threads, and no index.
+            Some(host) => {
+                host.disk.kill();
+                server.kill();
+            }
+            None => meter::kill(server, self.loops(), 0),
+        }
         assert_eq!(self.place.sim.descriptors(), 0);
     }
 
@@ -468,7 +523,11 @@ impl World {
         }
         let server = self.server.take().expect("a server");
         let (held, loops) = (server.holdings(), self.loops());
-        meter::rest(&held, loops, || self.stop(&server));
+        if self.host.is_some() {
+            self.stop(&server);
+        } else {
+            meter::rest(&held, loops, || self.stop(&server));
+        }
         assert_eq!(self.place.sim.descriptors(), 0);
     }
 }
@@ -489,6 +548,6 @@ fn draw_faults(sim: &Simulation, random: &mut Random, scenery: &Scenery, restart
 
 fn accounts_of(config: &Config, sim: &Simulation, faults: &Faults, scenery: &Scenery) -> Accounts {
     let mut accounts = Accounts::new(config, sim);
-    accounts.may_stall = faults.stall + faults.jump > 0.0 || scenery.store.is_some();
+    accounts.may_stall = faults.stall + faults.jump > 0.0 || scenery.store.is_some() || scenery.on_disk.is_some();
     accounts
 }

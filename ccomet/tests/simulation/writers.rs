@@ -20,6 +20,8 @@ pub struct Publisher {
     unsure: Option<Pending>,
     by_front: bool,
     bulk: usize,
+    /// Repeats keyed publications that were refused for now.
+    pub retries_refused: bool,
 }
 
 struct Pending {
@@ -43,7 +45,7 @@ enum Kind {
 impl Publisher {
     pub fn new(number: usize, random: &mut Random) -> Self {
         let bulk = [0, 50, 3_000][random.below(3)];
-        Self { number, http: None, sent: 0, pending: None, unsure: None, by_front: true, bulk }
+        Self { number, http: None, sent: 0, pending: None, unsure: None, by_front: true, bulk, retries_refused: false }
     }
 
     pub fn act(&mut self, place: &Place, random: &mut Random, oracle: &mut Oracle) {
@@ -128,6 +130,11 @@ impl Publisher {
                 Answer::Over => self.lost(),
                 Answer::Whole { status, body } => {
                     let text = String::from_utf8_lossy(&body).into_owned();
+                    if status == 503 && self.retries_refused {
+                        // It may be kept, and so it is repeated if it has a key.
+                        self.unsure = self.pending.take().filter(|pending| pending.kind == Kind::Keyed);
+                        continue;
+                    }
                     let Some(Pending { channel, payload, kind, upheaval, .. }) = self.pending.take() else {
                         assert_eq!(status, 408, "{text}");
                         continue;

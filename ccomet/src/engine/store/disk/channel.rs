@@ -27,8 +27,9 @@ pub(super) struct Channel {
     keys: Vec<KeptKey>,
     /// Set if it has changed since the last checkpoint was begun.
     pub(super) is_dirty: bool,
-    /// The number of the next message when the checkpoint in progress was begun.
-    handed_over: Option<u64>,
+    /// The number of the next message, and the number of keys, when the checkpoint in progress was
+    /// begun.
+    handed_over: Option<(u64, usize)>,
     /// Set while the places of its oldest messages are read.
     pub(super) is_reading: bool,
     /// Set while the shard has the channel.
@@ -79,7 +80,9 @@ impl Channel {
     /// Adds a message that the log has.
     pub(super) fn add(&mut self, entry: Entry) {
         self.row.next += 1;
-        self.row.bytes += u64::from(entry.cost);
+        if !fault!("bytes-not-counted") {
+            self.row.bytes += u64::from(entry.cost);
+        }
         self.row.used = entry.time;
         self.tail.push_back(entry);
     }
@@ -90,7 +93,10 @@ impl Channel {
 
     /// Drops all messages.
     pub(super) fn clear(&mut self) {
-        (self.row.first, self.row.bytes) = (self.row.next, 0);
+        if !fault!("cleared-messages-counted") {
+            self.row.first = self.row.next;
+        }
+        self.row.bytes = 0;
         self.front = VecDeque::new();
         self.tail = VecDeque::new();
     }
@@ -161,20 +167,26 @@ impl Channel {
     /// Returns what has changed since the last checkpoint.
     pub(super) fn hand_over(&mut self) -> ChannelUpdate {
         self.is_dirty = false;
-        self.handed_over = Some(self.row.next);
+        self.handed_over = Some((self.row.next, self.keys.len()));
+        let keys = self.keys.clone();
+        if fault!("keys-forgotten-at-hand-over") {
+            self.keys.clear();
+        }
         ChannelUpdate {
             id: self.id,
             row: self.row.clone(),
             begin: self.tail_begin(),
             entries: self.tail().collect(),
-            keys: std::mem::take(&mut self.keys),
+            keys,
         }
     }
 
-    /// Forgets the places that the index has now. A channel of few messages keeps them, since it
+    /// Forgets the keys and places that the index has now. A channel of few messages keeps them, since it
     /// needs them to drop messages.
     pub(super) fn checkpointed(&mut self) {
-        let Some(end) = self.handed_over.take() else { return };
+        let Some((end, keys)) = self.handed_over.take() else { return };
+        self.keys.drain(..keys.min(self.keys.len()));
+        self.keys.shrink_to_fit();
         while self.tail_begin() < end && !fault!("places-kept-after-checkpoint") {
             let is_next = self.row.first + self.front.len() as u64 == self.tail_begin();
             let Some(entry) = self.tail.pop_front() else { break };

@@ -52,4 +52,7 @@ pub(super) struct Found {
     pub(super) row: ChannelRow,
     pub(super) window: Window,
     pub(super) keys: Vec<KeptKey>,
+    /// The places of its oldest messages, from number `oldest_begin` on, which the index has.
+    pub(super) oldest_begin: u64,
+    pub(super) oldest: Vec<Entry>,
 }

@@ -176,6 +176,7 @@ impl Log {
             return Err(io::Error::other("the disk has failed before"));
         }
         if self.synced < self.sequence
+            && !fault!("segment-left-unsynced")
             && let Some(current) = &self.current
         {
             let synced = current.file.sync_data();
@@ -197,7 +198,7 @@ impl Log {
             let _ = self.directory.remove(&segment_name(id));
             if is_full(&error) { AppendError::Full(error) } else { AppendError::Failed(error) }
         });
-        if matches!(file, Err(AppendError::Failed(_))) {
+        if matches!(file, Err(AppendError::Failed(_))) || file.is_err() && fault!("full-disk-latched") {
             self.has_failed = true;
         }
         let file = file?;

@@ -153,7 +153,7 @@ impl<'a> Replay<'a> {
     fn read_segment(&mut self, id: SegmentId, segment: &Segment, begin: usize) -> Result<usize, Refused> {
         let mut offset = begin;
         while let Some(frame) = segment.frame(offset, self.state.salt)
-            && (frame.sequence == self.state.position.sequence + 1 || fault!("any-frame-follows"))
+            && frame.sequence == self.state.position.sequence + 1
         {
             for record in frame.records(self.state.salt) {
                 let Some((place, length, record)) = record else {
@@ -202,6 +202,7 @@ impl<'a> Replay<'a> {
                 self.state.last_channel = self.state.last_channel.max(channel);
                 self.state.last_epoch = self.state.last_epoch.max(epoch);
                 if self.update_of(channel)?.is_none() {
+                    let epoch = if fault!("epoch-not-persisted") { Epoch(1) } else { epoch };
                     let row = ChannelRow::new(name, epoch, next);
                     self.channels.insert(channel, new_update(channel, row));
                 }
@@ -212,7 +213,7 @@ impl<'a> Replay<'a> {
                     let name = &update.row.name;
                     return Err(Refused::Damaged(format!("a message of channel {name} is missing before {number}")));
                 }
-                if number == update.row.next {
+                if number == update.row.next || fault!("index-applied-twice") {
                     add_message(update, segment, (offset, length), Arc::new(message));
                     self.messages += 1;
                 }
@@ -221,13 +222,18 @@ impl<'a> Replay<'a> {
                 if let Some(update) = self.update_of(channel)?
                     && update.row.next == next
                 {
-                    (update.row.first, update.row.bytes, update.begin) = (next, 0, next);
+                    if !fault!("kept-from-not-raised-by-clear") {
+                        update.row.first = next;
+                    }
+                    (update.row.bytes, update.begin) = (0, next);
                     update.entries.clear();
                 }
             }
             Record::Removed { channel } => {
                 self.channels.remove(&channel);
-                self.removed.push(channel);
+                if !fault!("removal-not-replayed") {
+                    self.removed.push(channel);
+                }
             }
         }
         Ok(())
@@ -253,7 +259,7 @@ impl<'a> Replay<'a> {
             let written = directory.open(&segment_name(*id)).and_then(|file| file.write_all_at(bytes, *offset));
             written.map_err(|error| Refused::Io("write the end of the log again", error))?;
         }
-        for id in behind {
+        for id in behind.iter().filter(|_| !fault!("tail-not-synced-at-opening")) {
             let synced = directory.open(&segment_name(*id)).and_then(|file| file.sync_data());
             synced.map_err(|error| Refused::Io("sync a segment", error))?;
         }
@@ -289,5 +295,5 @@ fn add_message(update: &mut ChannelUpdate, segment: SegmentId, place: (usize, us
     row.bytes += cost as u64;
     row.used = message.time();
     update.entries.push(entry);
-    update.keys.extend(super::key_of(&message, row.next));
+    update.keys.extend(super::key_of(&message, row.next).filter(|_| !fault!("keys-not-replayed")));
 }

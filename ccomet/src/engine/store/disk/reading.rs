@@ -168,6 +168,10 @@ impl SharedStore {
         keys.extend(newer);
         let tail_begin = row.next - tail.len() as u64;
         let range = PartRange { begin: row.next, is_backward: true, limit: WINDOW_MESSAGES, bytes_max: WINDOW_BYTES };
+        // The shard drops old messages at once, before a client can read them.
+        let oldest = if row.first < tail_begin { index.entries(id, row.first, false, 1)? } else { Vec::new() };
+        let oldest_begin = oldest.first().map_or(row.first, |(number, _)| *number);
+        let oldest = oldest.into_iter().map(|(_, entry)| entry).collect();
         let (kept, now) = (row.first..row.next, UnixMillis::default());
         let request = PageRequest { read: 0, id, kept, tail_begin, tail, range, now };
         drop(index);
@@ -177,10 +181,10 @@ impl SharedStore {
         let first = part.entries.first().map_or(row.next, |(number, _)| *number);
         let entries = part.entries.into_iter().map(|(_, message)| message).collect();
         let window = Window { epoch: row.epoch, kept_from: row.first, first, entries };
-        if fault!("keys-not-restored") {
+        if fault!("keys-not-in-store") {
             keys.clear();
         }
-        Ok(Some(Found { id, row, window, keys }))
+        Ok(Some(Found { id, row, window, keys, oldest_begin, oldest }))
     }
 
     /// Reads names for a loop. `newer` are channels of the loop that the index may not have, and
@@ -258,6 +262,9 @@ fn places(index: &Index, request: &PageRequest, begin: u64, limit: usize) -> Res
         found = index.entries(*id, begin, false, limit)?;
         found.retain(|(number, _)| number < tail_begin);
         found.truncate(limit);
+    }
+    if fault!("page-without-tail") && begin < *tail_begin {
+        return Ok(found);
     }
     let next = found.last().map_or(begin, |(number, _)| number + 1).max(*tail_begin);
     found.extend((next..kept.end).map_while(in_tail).take(limit - found.len()));

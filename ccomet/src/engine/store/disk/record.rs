@@ -155,7 +155,8 @@ impl<'a> Frame<'a> {
         let (sequence, synced) = (rest.u64()?, rest.u64()?);
         let checksum = rest.u32()?;
         let records = rest.take(length as usize)?;
-        let is_whole = salt.checksum(&[&bytes[4..24], records]) == checksum;
+        let header = if fault!("frame-checksum-without-header") { &[][..] } else { &bytes[4..24] };
+        let is_whole = salt.checksum(&[header, records]) == checksum || fault!("frame-not-checked");
         is_whole.then_some(Self { sequence, synced, records })
     }
 
@@ -196,7 +197,8 @@ pub(super) fn finish_frame(frame: &mut [u8], sequence: u64, synced: u64, salt: S
     frame[4..8].copy_from_slice(&length.to_le_bytes());
     frame[8..16].copy_from_slice(&sequence.to_le_bytes());
     frame[16..24].copy_from_slice(&synced.to_le_bytes());
-    let checksum = salt.checksum(&[&frame[4..24], &frame[FRAME_HEADER_BYTES..]]);
+    let header = if fault!("frame-checksum-without-header") { &[][..] } else { &frame[4..24] };
+    let checksum = salt.checksum(&[header, &frame[FRAME_HEADER_BYTES..]]);
     frame[24..28].copy_from_slice(&checksum.to_le_bytes());
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use sealed::disk::{Directory, File, Lock};
-use sealed::{WorkError, Workers};
+use sealed::{WorkError, Workers, fault};
 use tracing::{error, info};
 
 use super::checkpoint::Checkpoint;
@@ -109,7 +109,7 @@ pub(crate) struct SharedStore {
     pub(super) visited: Mutex<ChannelId>,
     inboxes: Vec<Inbox>,
     state: Mutex<DiskState>,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 /// What opening a store has found.
@@ -154,12 +154,12 @@ impl SharedStore {
             log: Mutex::new(log),
             queue: Mutex::new(Queue { batches: VecDeque::new(), is_writing: false, written, bytes_written: 0 }),
             bytes_waiting: AtomicU64::new(0),
-            last_channel: AtomicU64::new(last_channel),
+            last_channel: AtomicU64::new(if fault!("channel-number-used-again") { 0 } else { last_channel }),
             files: Mutex::new(BTreeMap::new()),
             visited: Mutex::new(0),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
             state: Mutex::new(DiskState::Good),
-            _lock: lock,
+            _lock: (!fault!("lock-given-back")).then_some(lock),
         }
     }
 
@@ -237,7 +237,8 @@ impl SharedStore {
         let (mut batches, mut bytes) = (Vec::new(), 0);
         while let Some(next) = queue.batches.front() {
             bytes += next.records.len();
-            if bytes > FRAME_BYTES_MAX && !batches.is_empty() {
+            let is_whole = bytes > FRAME_BYTES_MAX || fault!("batch-split-over-frames");
+            if is_whole && !batches.is_empty() {
                 break;
             }
             batches.extend(queue.batches.pop_front());
@@ -263,7 +264,7 @@ impl SharedStore {
         let mut offset = FRAME_HEADER_BYTES as u32;
         for Batch { from, number, records } in batches {
             let place = kept.map(|(segment, begin)| (segment, begin + offset));
-            offset += records.len() as u32;
+            offset += if fault!("places-of-second-loop-wrong") { 0 } else { records.len() as u32 };
             self.post(from, Event::Written { number, place });
         }
         self.bytes_waiting.fetch_sub(length as u64, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 //! nothing else is. `crashes.rs` stops it at random moments.
 
 mod crashes;
+mod details;
 mod retention;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,12 @@ use super::*;
 use crate::core::message::Draft;
 use crate::core::time::UnixMillis;
 
-/// A store with two loops, driven by hand, on a simulated disk.
+/// A store, by default with two loops, driven by hand, on a simulated disk.
 struct Bench {
     sim: Simulation,
     disk: SimDisk,
     settings: StoreSettings,
+    loops: usize,
     shared: Option<Arc<SharedStore>>,
     stores: Vec<DiskStore>,
     /// The epoch and the next number of each channel.
@@ -67,6 +69,7 @@ impl Bench {
             disk: sim.disk(),
             sim,
             settings,
+            loops: 2,
             shared: None,
             stores: Vec::new(),
             places: BTreeMap::new(),
@@ -81,8 +84,8 @@ impl Bench {
             readers: self.sim.workers(2, 1_000),
             keeper: self.sim.workers(1, 10),
         };
-        let shared = SharedStore::open(&self.disk.disk(), self.settings.clone(), crews, Some(7), 2)?;
-        self.stores = (0..2).map(|index| DiskStore::new(shared.clone(), index)).collect();
+        let shared = SharedStore::open(&self.disk.disk(), self.settings.clone(), crews, Some(7), self.loops)?;
+        self.stores = (0..self.loops).map(|index| DiskStore::new(shared.clone(), index)).collect();
         self.shared = Some(shared);
         Ok(())
     }
@@ -105,7 +108,7 @@ impl Bench {
     }
 
     fn store(&mut self, channel: &str) -> usize {
-        name(channel).shard(2).min(self.stores.len() - 1)
+        name(channel).shard(self.loops)
     }
 
     /// Ends a tick of each loop, and lets the threads work. Returns what came of it.

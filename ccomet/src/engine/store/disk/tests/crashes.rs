@@ -4,11 +4,13 @@
 use sealed::sim::{DiskFaults, Random};
 
 use super::*;
-use crate::engine::Window;
 
 const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
 const SEEDS: u64 = 200;
 const STEPS: usize = 300;
+
+/// A channel of the store, and all of its messages.
+type Found = (KeptChannel, Vec<(u64, String)>);
 
 /// What the test knows of a channel.
 #[derive(Debug, Clone)]
@@ -56,17 +58,26 @@ impl Known {
     }
 
     /// Returns the model that agrees with what was found.
-    fn agreeing(&self, found: Option<&(Window, Vec<(u64, String)>)>, is_limited: bool) -> Option<Option<Model>> {
+    fn agreeing(&self, found: Option<&Found>, is_limited: bool) -> Option<Option<Model>> {
         let with = self.open.iter().map(|asked| self.with(asked));
         std::iter::once(self.model.clone()).chain(with).find(|model| agree(model.as_ref(), found, is_limited))
     }
 }
 
-fn agree(model: Option<&Model>, found: Option<&(Window, Vec<(u64, String)>)>, is_limited: bool) -> bool {
-    let (Some(model), Some((window, messages))) = (model, found) else {
+/// Returns the idempotency key of a message: the number with which its text begins.
+fn key_of_text(text: &str) -> &str {
+    text.split(' ').next().unwrap_or_default()
+}
+
+fn agree(model: Option<&Model>, found: Option<&Found>, is_limited: bool) -> bool {
+    let (Some(model), Some((kept, messages))) = (model, found) else {
         // A channel in which nothing was published is not kept.
         return found.is_none() && model.is_none_or(|model| model.next == 0);
     };
+    let has_key = |(number, text): &(u64, String)| {
+        kept.keys.iter().any(|known| *known.key == *key_of_text(text) && known.next == number + 1)
+    };
+    let (window, has_keys) = (&kept.window, messages.iter().all(has_key));
     let numbers: Vec<u64> = messages.iter().map(|(number, _)| *number).collect();
     let are_right = messages.iter().all(|(number, text)| model.texts.get(number) == Some(text));
     window.epoch == model.epoch
@@ -74,6 +85,7 @@ fn agree(model: Option<&Model>, found: Option<&(Window, Vec<(u64, String)>)>, is
         && (window.kept_from <= model.kept_from || is_limited)
         && numbers == (window.kept_from..model.next).collect::<Vec<_>>()
         && are_right
+        && has_keys
 }
 
 /// A bench, and what it has asked of the store.
@@ -84,6 +96,8 @@ struct Run {
     texts: u64,
     /// Set if the log is limited, so that any of the oldest messages may be gone.
     is_limited: bool,
+    /// Set if the machine may lose power. Otherwise, processes are killed only.
+    loses_power: bool,
 }
 
 impl Run {
@@ -93,14 +107,17 @@ impl Run {
         bench.settings.checkpoint_bytes = [500, 5_000, 1 << 40][random.below(3)];
         let is_limited = random.below(3) == 0;
         bench.settings.bytes_max = if is_limited { 6 * 4_096 } else { 1 << 40 };
+        let sync = [LogSync::Commit, LogSync::Commit, LogSync::Interval(Duration::from_millis(50)), LogSync::Never];
+        bench.settings.sync = sync[random.below(4)];
+        let loses_power = bench.settings.sync == LogSync::Commit;
         let known = CHANNELS.iter().map(|channel| (*channel, Known::default())).collect();
-        Self { bench, random, known, texts: 0, is_limited }
+        Self { bench, random, known, texts: 0, is_limited, loses_power }
     }
 
     fn set_faults(&mut self) {
         let mut faults = DiskFaults::default();
         if self.random.below(3) == 0 {
-            faults = DiskFaults { failed_read: 0.0, ..DiskFaults::any(&mut self.random) };
+            faults = DiskFaults::any(&mut self.random);
         }
         self.bench.disk.set_faults(faults);
     }
@@ -110,16 +127,17 @@ impl Run {
         self.bench.stores.clear();
         self.bench.shared = None;
         loop {
-            if self.random.below(2) == 0 {
+            if self.loses_power && self.random.below(2) == 0 {
                 self.bench.disk.power_cut()
             } else {
                 self.bench.disk.kill()
             }
             self.set_faults();
-            match self.random.below(3) {
-                0 => self.bench.disk.cut_after(1 + self.random.below(40) as u64),
-                1 => self.bench.disk.kill_after(1 + self.random.below(40) as u64),
-                _ => {}
+            if self.random.below(3) > 0 {
+                self.plan_end(40);
+            }
+            if self.random.below(4) == 0 {
+                self.bench.loops = 1 + self.random.below(3);
             }
             match self.bench.start() {
                 Ok(()) if self.look() => return,
@@ -133,15 +151,29 @@ impl Run {
         }
     }
 
+    /// Plans the end of the process within so many operations of the disk.
+    fn plan_end(&mut self, most: usize) {
+        let operations = 1 + self.random.below(most) as u64;
+        if self.loses_power && self.random.below(2) == 0 {
+            self.bench.disk.cut_after(operations);
+        } else {
+            self.bench.disk.kill_after(operations);
+        }
+    }
+
     /// Compares all channels with what is known of them. Returns whether all could be read.
     fn look(&mut self) -> bool {
         for channel in CHANNELS {
             let Some(found) = self.found(channel) else { return false };
             let agreeing = self.known[channel].agreeing(found.as_ref(), self.is_limited);
             let Some(agreeing) = agreeing else {
+                println!("{}", self.bench.sim.trace());
                 panic!("channel {channel}: {:?}, but found {found:?}", self.known[channel]);
             };
-            let kept_from = found.map_or(0, |(window, _)| window.kept_from);
+            self.bench
+                .sim
+                .note(&format!("found {channel}: {:?}", found.as_ref().map(|(kept, _)| kept.window.kept_from)));
+            let kept_from = found.map_or(0, |(kept, _)| kept.window.kept_from);
             let model = agreeing.filter(|model| model.next > 0);
             let model = model.map(|model| Model { kept_from, ..model });
             match &model {
@@ -154,8 +186,7 @@ impl Run {
     }
 
     /// Opens a channel and reads all of it; `None` if the process has ended or the disk fails.
-    #[allow(clippy::type_complexity)]
-    fn found(&mut self, channel: &'static str) -> Option<Option<(Window, Vec<(u64, String)>)>> {
+    fn found(&mut self, channel: &'static str) -> Option<Option<Found>> {
         let (now, index) = (self.bench.now(), self.bench.store(channel));
         let kept = match self.bench.stores[index].open(now, &name(channel)) {
             Opened::Absent => None,
@@ -165,7 +196,7 @@ impl Run {
             },
         };
         let Some(kept) = kept else { return Some(None) };
-        let window = kept.window;
+        let window = &kept.window;
         self.bench.places.insert(channel.into(), (window.epoch, window.first + window.entries.len() as u64));
         self.bench.reads += 1;
         let (read, now) = (self.bench.reads, self.bench.now());
@@ -173,7 +204,7 @@ impl Run {
         let place = ChannelPlace { channel: &name(channel), epoch, next };
         self.bench.stores[index].read(now, read, place, range(0, false, 10_000));
         match self.bench.tick().pop() {
-            Some(Outcome::Page { part: Ok(part), .. }) => Some(Some((window, payloads(&part)))),
+            Some(Outcome::Page { part: Ok(part), .. }) => Some(Some((kept, payloads(&part)))),
             _ => None,
         }
     }
@@ -201,8 +232,10 @@ impl Run {
             self.known.insert(channel, Known { model: Some(model), ..Known::default() });
         }
         let time = self.bench.now().time;
-        let message =
-            |text: &String| Arc::new(Draft { payload: text.clone().into(), ..Draft::default() }.taken_at(time));
+        let message = |text: &String| {
+            let key = Some(key_of_text(text).into());
+            Arc::new(Draft { payload: text.clone().into(), key, ..Draft::default() }.taken_at(time))
+        };
         let submitted = match &asked {
             Asked::Append(texts) => {
                 let messages: Vec<_> = texts.iter().map(message).collect();
@@ -241,11 +274,27 @@ impl Run {
         }
     }
 
+    /// Unloads a channel, opens it again, and compares it with what is known.
+    fn open_again(&mut self, channel: &'static str) {
+        self.tick();
+        if self.known.values().any(|known| known.is_in_progress) {
+            return;
+        }
+        let index = self.bench.store(channel);
+        self.bench.stores[index].unload(&name(channel));
+        // A channel that cannot be opened may not be changed.
+        let Some(found) = self.found(channel) else { return self.crash() };
+        let known = &self.known[channel];
+        let is_right = agree(known.model.as_ref(), found.as_ref(), self.is_limited);
+        assert!(is_right, "channel {channel}: {known:?}, but found {found:?}");
+    }
+
     fn trim(&mut self, channel: &'static str) {
         let messages_max = 1 + self.random.below(20);
         let limits = HistoryLimits { messages_max, ..LIMITS };
         let (now, index) = (self.bench.now(), self.bench.store(channel));
         let kept_from = self.bench.stores[index].trim(now, &name(channel), &limits);
+        self.bench.sim.note(&format!("trim {channel} to {messages_max}: {kept_from:?}"));
         if let Some(Known { model: Some(model), .. }) = self.known.get_mut(channel) {
             model.kept_from = model.kept_from.max(kept_from.unwrap_or(0));
         }
@@ -262,9 +311,9 @@ impl Run {
                     shared.begin_checkpoint();
                 }
             }
-            35 => self.bench.disk.cut_after(1 + self.random.below(60) as u64),
-            36 => self.bench.disk.kill_after(1 + self.random.below(60) as u64),
+            35 | 36 => self.plan_end(60),
             37 => self.crash(),
+            38 => self.open_again(channel),
             _ => {}
         }
         if self.bench.disk.is_dead() {
@@ -276,10 +325,13 @@ impl Run {
 #[test]
 fn what_was_kept_survives_any_stop() {
     let number = |name| std::env::var(name).ok().and_then(|number: String| number.parse().ok());
-    let seeds = number("SEED").map_or(0..number("SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
-    for seed in seeds {
+    let first = number("FIRST_SEED").unwrap_or(0);
+    for seed in first..first + number("SEEDS").unwrap_or(SEEDS) {
         let outcome = std::panic::catch_unwind(|| {
             let mut run = Run::new(seed);
+            if std::env::var_os("TRACE").is_some() {
+                run.bench.sim.keep_trace(usize::MAX);
+            }
             while run.bench.start().is_err() {
                 run.bench.disk.kill();
             }

@@ -1,0 +1,189 @@
+//! Checkpoints that overlap with changes, limits, and a disk that is full or damaged.
+
+use super::*;
+
+#[test]
+fn keys_are_known_while_a_checkpoint_is_written() {
+    let mut bench = Bench::new();
+    let time = bench.now().time;
+    let draft = Draft { payload: "keyed".into(), key: Some("key".into()), ..Draft::default() };
+    assert!(bench.publish_all("a", &[Arc::new(draft.taken_at(time))]));
+    bench.shared.as_ref().expect("a store").begin_checkpoint();
+    let (now, index) = (bench.now(), bench.store("a"));
+    for store in &mut bench.stores {
+        assert!(store.next_outcome(now).is_none());
+    }
+    // The changes are handed over, and not in the index yet.
+    bench.stores[index].unload(&name("a"));
+    let Opened::Later = bench.stores[index].open(now, &name("a")) else { panic!("the store has channel a") };
+    let outcome = bench.tick().pop();
+    assert!(
+        matches!(&outcome, Some(Outcome::Opened { kept: Ok(Some(kept)), .. }) if kept.keys.len() == 1),
+        "{outcome:?}"
+    );
+    for _ in 0..2 {
+        assert_eq!(bench.open("a").expect("channel a").keys.len(), 1);
+        bench.checkpoint();
+        bench.stores[index].unload(&name("a"));
+    }
+    bench.restart();
+    assert_eq!(bench.open("a").expect("channel a").keys.len(), 1);
+}
+
+#[test]
+fn a_channel_removed_twice_around_a_checkpoint_stays_removed() {
+    let mut bench = Bench::new();
+    assert!(bench.publish("a", &["first"]));
+    assert_eq!(bench.submit("a", StoreChange::Remove), Submitted::Later);
+    assert!(bench.is_kept());
+    bench.places.remove("a");
+    assert!(bench.publish("a", &["second"]));
+    bench.shared.as_ref().expect("a store").begin_checkpoint();
+    let (now, index) = (bench.now(), bench.store("a"));
+    for store in &mut bench.stores {
+        assert!(store.next_outcome(now).is_none());
+    }
+    bench.stores[index].forget(&name("a"));
+    bench.tick();
+    assert!(bench.open("a").is_none());
+    bench.checkpoint();
+    assert!(bench.open("a").is_none());
+    bench.restart();
+    assert!(bench.open("a").is_none());
+}
+
+#[test]
+fn a_full_disk_refuses_until_it_has_space_again() {
+    let mut bench = Bench::new();
+    let text = "x".repeat(1_000);
+    assert!(bench.publish("a", &[&text]));
+    bench.disk.set_capacity(Some(bench.disk.bytes_used()));
+    let kept = (0..10).filter(|_| bench.publish("a", &[&text])).count();
+    assert!((1..10).contains(&kept), "{kept} fit into the segment");
+    assert_eq!(bench.all("a").len(), 1 + kept);
+    bench.disk.set_capacity(None);
+    assert!(bench.publish("a", &["more"]));
+    bench.restart();
+    assert!(bench.open("a").is_some());
+    assert_eq!(bench.all("a").len(), 2 + kept);
+}
+
+#[test]
+fn a_changed_byte_of_a_message_in_the_index_is_a_gap_and_never_another_message() {
+    let mut bench = Bench::new();
+    for text in ["one", "two", "three"] {
+        assert!(bench.publish("a", &[text]));
+    }
+    bench.checkpoint();
+    let (file, texts) = (segment_name(1), ["one", "two", "three"]);
+    let whole = bench.contents(&file);
+    let used = whole.iter().rposition(|byte| *byte != 0).expect("frames") + 1;
+    let mut gaps = 0;
+    for bit in 0..used as u64 * 8 {
+        bench.disk.flip_bit(bench.settings.path.join(&file), bit);
+        let found = bench.all("a");
+        assert!(found.iter().all(|(number, text)| texts[*number as usize] == text), "bit {bit}: {found:?}");
+        gaps += u32::from(found.len() < 3);
+        bench.disk.flip_bit(bench.settings.path.join(&file), bit);
+    }
+    assert!(gaps > 100, "{gaps} gaps");
+    assert_eq!(bench.all("a"), numbered(&texts));
+}
+
+#[test]
+fn a_checkpoint_puts_the_log_on_the_disk_first() {
+    for seed in 0..20 {
+        let mut bench = Bench::with_seed(seed);
+        bench.settings.sync = LogSync::Never;
+        bench.start().expect("a new store");
+        let text = "x".repeat(700);
+        assert!(bench.publish("a", &[text.as_str(); 3]));
+        bench.checkpoint();
+        bench.stores.clear();
+        bench.shared = None;
+        bench.disk.power_cut();
+        bench.start().expect("the store of before");
+        assert_eq!(bench.open("a").expect("channel a").window.entries.len(), 3);
+        assert_eq!(bench.all("a"), numbered(&[text.as_str(); 3]), "seed {seed}");
+    }
+}
+
+#[test]
+fn what_the_log_and_the_index_have_is_kept_once() {
+    let mut bench = Bench::new();
+    assert!(bench.publish("a", &["one"]));
+    bench.shared.as_ref().expect("a store").begin_checkpoint();
+    let time = bench.now().time;
+    let message = Arc::new(Draft { payload: "two".into(), ..Draft::default() }.taken_at(time));
+    assert_eq!(bench.submit("a", StoreChange::Append(&[message])), Submitted::Later);
+    let (now, index) = (bench.now(), bench.store("a"));
+    bench.stores[index].flush(now);
+    // The message is in the log before the loops hand over their changes.
+    bench.sim.run_for(Duration::from_millis(5));
+    assert!(bench.is_kept());
+    for _ in 0..2 {
+        bench.restart();
+        assert_eq!(bench.open("a").expect("channel a").window.entries.len(), 2);
+        assert_eq!(bench.all("a"), numbered(&["one", "two"]));
+    }
+}
+
+#[test]
+fn bytes_limit_the_history() {
+    let mut bench = Bench::new();
+    let text = "x".repeat(500);
+    assert!(bench.publish("a", &[text.as_str(); 9]));
+    let (now, index) = (bench.now(), bench.store("a"));
+    let limits = HistoryLimits { bytes_max: 2_000, ..LIMITS };
+    let kept_from = bench.stores[index].trim(now, &name("a"), &limits).expect("the number of the oldest message");
+    assert!((5..9).contains(&kept_from), "kept from {kept_from}");
+}
+
+#[test]
+fn a_checkpoint_frees_memory() {
+    let mut bench = Bench::new();
+    let time = bench.now().time;
+    let message = |number: u32| {
+        let key = Some(format!("key {number}").into());
+        Arc::new(Draft { payload: "keyed".into(), key, ..Draft::default() }.taken_at(time))
+    };
+    let messages: Vec<_> = (0..100).map(message).collect();
+    assert!(bench.publish_all("a", &messages));
+    bench.checkpoint();
+    let index = bench.store("a");
+    let known = bench.stores[index].channels[&name("a")].known();
+    assert_eq!((known.tail.len(), known.keys.len()), (0, 0));
+    assert_eq!(bench.all("a").len(), 100);
+    bench.stores[index].unload(&name("a"));
+    assert!(bench.stores[index].channels.is_empty());
+}
+
+#[test]
+fn a_change_that_waited_for_another_one_is_kept_without_another_tick() {
+    let mut bench = Bench::new();
+    let time = bench.now().time;
+    let message = Arc::new(Draft { payload: "text".into(), ..Draft::default() }.taken_at(time));
+    assert_eq!(bench.submit("a", StoreChange::Append(std::slice::from_ref(&message))), Submitted::Later);
+    let (now, index) = (bench.now(), bench.store("a"));
+    bench.stores[index].flush(now);
+    for next in 1..4 {
+        bench.sim.run_for(Duration::from_millis(5));
+        let outcome = bench.stores[index].next_outcome(now);
+        assert!(matches!(outcome, Some(Outcome::Changed { kept: Ok(()), .. })), "{outcome:?}");
+        bench.places.insert("a".to_owned(), (bench.places["a"].0, next));
+        assert_eq!(bench.submit("a", StoreChange::Append(std::slice::from_ref(&message))), Submitted::Later);
+        assert!(bench.stores[index].next_outcome(now).is_none());
+    }
+}
+
+#[test]
+fn old_messages_are_dropped_as_soon_as_a_channel_is_opened() {
+    let mut bench = Bench::new();
+    assert!(bench.publish("a", &["old", "older"]));
+    bench.restart();
+    bench.millis += 60_000;
+    assert!(bench.open("a").is_some());
+    let (now, index) = (bench.now(), bench.store("a"));
+    let limits = HistoryLimits { kept_for: Duration::from_secs(10), ..LIMITS };
+    assert_eq!(bench.stores[index].trim(now, &name("a"), &limits), Some(2));
+}
