@@ -2,6 +2,8 @@
 //! redb database, which is written at checkpoints only: what the log has gained since the last
 //! checkpoint is read again at the start.
 
+mod scan;
+
 use std::collections::BTreeMap;
 use std::io;
 
@@ -16,6 +18,8 @@ use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 use crate::engine::store::KeptKey;
+
+pub(super) use scan::INDEX_FILE;
 
 const FILE: &str = "index.redb";
 const NEW_FILE: &str = "index.new";

@@ -22,6 +22,7 @@ mod reading;
 mod record;
 mod settings;
 mod shared;
+pub(crate) mod tools;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,78 @@
+//! Reading all of an index, for the tools.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use redb::{ReadableDatabase, ReadableTableMetadata};
+use sealed::disk::Directory;
+
+use super::{BLOCKS, CHANNELS, ChannelRow, FILE, Index, NAMES, Result, damaged, io_error, open, wrap};
+use crate::engine::store::disk::record::ChannelId;
+
+/// The name of the index's file, for reports.
+pub(in super::super) const INDEX_FILE: &str = FILE;
+
+/// The cache of an index that a tool reads.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+impl Index {
+    /// Opens the index of a store; `None` if there is none. Repairs it after a crash, as the server
+    /// does.
+    pub(in super::super) fn open_existing(directory: &Directory) -> Result<Option<Self>> {
+        let file = match directory.open(FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(io_error)?,
+        };
+        if file.len().map_err(io_error)? == 0 {
+            return Err(damaged("it is empty"));
+        }
+        guarded(|| open(file, CACHE_BYTES)).map(|database| Some(Self(Some(database))))
+    }
+
+    /// Verifies the checksums of all pages. Returns an error if one is wrong.
+    pub(in super::super) fn verify(&mut self) -> Result<()> {
+        let Some(database) = &mut self.0 else { return Err(damaged("it is closed")) };
+        match guarded(|| database.check_integrity().map_err(wrap))? {
+            true => Ok(()),
+            false => Err(damaged("pages had wrong checksums")),
+        }
+    }
+
+    /// Returns channels in the order of their ids, after an id.
+    pub(in super::super) fn rows_after(&self, after: ChannelId, limit: usize) -> Result<Vec<(ChannelId, ChannelRow)>> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        let channels = transaction.open_table(CHANNELS).map_err(wrap)?;
+        let mut found = Vec::new();
+        for item in channels.range(after + 1..).map_err(wrap)?.take(limit) {
+            let (id, row) = item.map_err(wrap)?;
+            found.push((id.value(), ChannelRow::decode(row.value())?));
+        }
+        Ok(found)
+    }
+
+    /// Returns the id that a name has.
+    pub(in super::super) fn id_of(&self, name: &str) -> Result<Option<ChannelId>> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        let names = transaction.open_table(NAMES).map_err(wrap)?;
+        Ok(names.get(name).map_err(wrap)?.map(|id| id.value()))
+    }
+
+    /// Returns the number of names.
+    pub(in super::super) fn name_count(&self) -> Result<u64> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        transaction.open_table(NAMES).map_err(wrap)?.len().map_err(wrap)
+    }
+
+    /// Returns the next channel, after an id, that has places of messages.
+    pub(in super::super) fn owner_after(&self, after: ChannelId) -> Result<Option<ChannelId>> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        let blocks = transaction.open_table(BLOCKS).map_err(wrap)?;
+        let next = blocks.range((after + 1, 0)..).map_err(wrap)?.next().transpose().map_err(wrap)?;
+        Ok(next.map(|(key, _)| key.value().0))
+    }
+}
+
+/// Calls the database, which panics at some damages of its file.
+fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(damaged("its pages contradict each other")))
+}
