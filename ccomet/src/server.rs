@@ -341,6 +341,8 @@ fn open_store(config: &Config, machine: &Machine, loops: usize) -> Result<Option
         checkpoint_bytes: store.checkpoint_bytes,
         checkpoint_interval: CHECKPOINT_INTERVAL,
         waiting_bytes_max: store.waiting_bytes_max,
+        bytes_max: store.bytes_max,
+        idle_max: Duration::from_secs(config.times.channel_idle_s),
         cache_bytes: store.index_cache_bytes,
         window_max: store.window_messages_max,
         key_age_max: Duration::from_secs(config.history.keys_age_max_s),

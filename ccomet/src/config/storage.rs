@@ -35,6 +35,10 @@ settings! {
         sync: SyncMode = "commit" => SyncMode::Commit;
         /// The interval of `sync = "interval"`.
         sync_interval_ms: u64 = 100 ms, [1..=60_000 ms];
+        /// Bytes of the log of all channels, beyond which the oldest messages are dropped. The disk
+        /// needs room for up to two files of the log more, and for the index: about 16 bytes for
+        /// each message and 200 for each channel.
+        bytes_max: u64 = 10 GiB, [16 MiB..];
         /// Bytes of publications that wait for the disk. Further ones are refused until it has
         /// caught up.
         waiting_bytes_max: usize = 32 MiB, [64 KiB..], answers = "unavailable";

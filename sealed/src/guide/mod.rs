@@ -144,6 +144,9 @@
 //! failure was shrunk, the command that repeats the run, and the end of its trace, which has all events in their
 //! order. The service can add remarks with [`Context::note`](crate::Context::note).
 //!
+//! The repository's `docs/simulation-compared.md` compares this with turmoil, madsim, loom and
+//! shuttle.
+//!
 //! # Next steps
 //!
 //! [`coming_from`] translates from tokio, libevent and mio, and [`recipes`] answers questions that

@@ -25,6 +25,10 @@ use crate::engine::{ChannelEvent, Order, Refusal, Request, Tick, Window};
 /// are for channels that were to be opened before, and are never refused.
 const WAITING_MAX: usize = 4_096;
 
+/// The maximum number of changes of broadcasts that wait: the store opens so many channels at a time
+/// for them.
+const CHANGES_MAX: usize = 256;
+
 /// A request, an order of a loop, or a change that starts inside the shard.
 #[derive(Debug)]
 pub(super) enum Entrant {
@@ -53,6 +57,10 @@ impl Entrant {
         }
     }
 
+    fn is_change(&self) -> bool {
+        matches!(self, Self::Change(..))
+    }
+
     /// Returns whether it may be refused if too many wait.
     fn is_refusable(&self) -> bool {
         !matches!(self, Self::Order(_, order) if !matches!(order, Order::Open { .. }))
@@ -74,8 +82,9 @@ impl Entrant {
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     queues: HashMap<ChannelName, VecDeque<Entrant>>,
-    /// The number of entrants in all queues.
+    /// The number of entrants in all queues, and of the changes among them.
     waiting: usize,
+    changes: usize,
     /// The channel whose queue goes on: the store keeps nothing of it that is not in memory.
     settled: Option<ChannelName>,
     /// Broadcasts that continue when less waits.
@@ -90,7 +99,29 @@ impl Gate {
 
     /// Returns whether broadcasts are to wait, so that requests find room.
     pub(super) fn is_busy(&self) -> bool {
-        self.waiting >= WAITING_MAX / 2
+        self.changes >= CHANGES_MAX || self.waiting >= WAITING_MAX / 2
+    }
+
+    /// Adds an entrant to the queue of a channel.
+    fn add(&mut self, name: ChannelName, entrant: Entrant) {
+        self.waiting += 1;
+        self.changes += usize::from(entrant.is_change());
+        let queue = self.queues.entry(name).or_default();
+        if fault!("order-at-gate-changed") {
+            return queue.push_front(entrant);
+        }
+        queue.push_back(entrant);
+    }
+
+    /// Takes the queue of a channel.
+    fn take(&mut self, name: &ChannelName) -> Option<VecDeque<Entrant>> {
+        let queue = self.queues.remove(name)?;
+        self.waiting -= queue.len();
+        self.changes -= queue.iter().filter(|entrant| entrant.is_change()).count();
+        if self.queues.is_empty() {
+            self.queues.shrink_to(64);
+        }
+        Some(queue)
     }
 
     /// Holds a broadcast until less waits.
@@ -109,7 +140,7 @@ impl Gate {
 
     #[cfg(feature = "sim")]
     pub(super) fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting + self.broadcasts.len()
     }
 }
 
@@ -119,15 +150,11 @@ impl Shard {
         let name = entrant.channel().filter(|name| self.may_be_kept(name)).cloned();
         let Some(name) = name else { return self.admit(now, entrant) };
         let is_full = self.gate.is_full() && entrant.is_refusable();
-        if let Some(queue) = self.gate.queues.get_mut(&name) {
+        if self.gate.queues.contains_key(&name) {
             if is_full {
                 return self.turn_away(entrant, Refusal::Unavailable);
             }
-            self.gate.waiting += 1;
-            if fault!("order-at-gate-changed") {
-                return queue.push_front(entrant);
-            }
-            return queue.push_back(entrant);
+            return self.gate.add(name, entrant);
         }
         let is_settled = self.gate.settled.as_ref() == Some(&name) || fault!("kept-channel-not-opened");
         if self.names.contains_key(&name) || is_settled || !entrant.needs_channel() {
@@ -142,10 +169,7 @@ impl Shard {
                 Ok(()) => self.admit(now, entrant),
                 Err(why) => self.turn_away(entrant, why),
             },
-            Opened::Later => {
-                self.gate.waiting += 1;
-                self.gate.queues.insert(name, VecDeque::from([entrant]));
-            }
+            Opened::Later => self.gate.add(name, entrant),
             Opened::Refused => self.turn_away(entrant, Refusal::Unavailable),
         }
     }
@@ -173,14 +197,10 @@ impl Shard {
 
     /// Continues with what waits for a channel, after the store has opened it.
     pub(super) fn opened(&mut self, now: Tick, name: ChannelName, kept: Result<Option<KeptChannel>, Unreadable>) {
-        let Some(queue) = self.gate.queues.remove(&name) else {
+        let Some(queue) = self.gate.take(&name) else {
             debug_assert!(false, "{name} was not to be opened");
             return;
         };
-        self.gate.waiting -= queue.len();
-        if self.gate.queues.is_empty() {
-            self.gate.queues.shrink_to(64);
-        }
         let are_clients = queue.iter().all(Entrant::is_of_client);
         let outcome = match kept {
             Ok(None) => Ok(()),

@@ -1,8 +1,8 @@
 //! Idle channels: when they are removed, and which of them makes room at the limit.
 //!
 //! A channel with messages that a store keeps elsewhere is idle as well. It is unloaded: it is in
-//! memory no more, but the store keeps it, and the next request opens it again. While a search over
-//! the slots of channels is in progress (`work.rs`), no channel is unloaded: it might return in
+//! memory no more, but the store keeps it, and the next request opens it again. While a pattern
+//! searches the slots of channels for its first messages, no channel is unloaded: it might return in
 //! another slot, and be found twice.
 
 use std::collections::VecDeque;
@@ -98,7 +98,7 @@ impl Shard {
     }
 
     fn may_be_unloaded(&self, channel: &ChannelState, now: Tick) -> bool {
-        channel.is_unloadable(now.loop_time) && !self.is_cut_off && !self.has_work()
+        channel.is_unloadable(now.loop_time) && !self.is_cut_off && !self.is_filling()
     }
 
     /// Adds a channel to those that make room at the limit.

@@ -329,6 +329,11 @@ impl Shard {
         }
     }
 
+    /// Returns whether a search is in progress.
+    pub(super) fn is_filling(&self) -> bool {
+        self.followed.iter().any(|followed| followed.filling.is_some())
+    }
+
     /// Returns whether a pattern that matches the channel is followed.
     pub(super) fn is_followed(&self, name: &ChannelName) -> bool {
         self.followed.iter().any(|followed| followed.pattern.matches(name.as_str()))

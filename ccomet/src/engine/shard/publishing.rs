@@ -81,6 +81,12 @@ impl Broadcasting {
         is_meant && (self.message.payload.len() <= message_bytes_max() || fault!("broadcast-too-long-published"))
     }
 
+    /// Drops duplicate names. A channel may have been unloaded and opened in another slot meanwhile.
+    fn drop_duplicates(&mut self) {
+        self.names.sort_unstable();
+        self.names.dedup();
+    }
+
     /// Returns the names of the store to read, after `after`.
     fn range(&self, after: &str) -> NameRange {
         NameRange::of(&self.pattern, after, self.reach_max.saturating_add(1))
@@ -192,6 +198,9 @@ impl Shard {
                 None => {}
             }
             this.next_slot += 1;
+            if this.names.len() > this.reach_max {
+                this.drop_duplicates();
+            }
             if this.found.len().max(this.names.len()) > this.reach_max {
                 // Nothing is published yet.
                 self.conclude_broadcast(&this, Some(Refusal::BroadcastTooWide));
@@ -203,9 +212,12 @@ impl Shard {
             self.begin_names(now, Reading::Broadcast(Box::new(this)), range);
             return None;
         }
-        if self.is_stored {
-            return self.broadcast_by_name(now, this);
-        }
+        if self.is_stored { self.broadcast_by_name(now, this) } else { self.broadcast_by_slot(now, this) }
+    }
+
+    /// Publishes the message in each channel found, until this tick's work is used up. Returns the
+    /// rest of it.
+    fn broadcast_by_slot(&mut self, now: Tick, mut this: Broadcasting) -> Option<Broadcasting> {
         while let Some(key) = this.found.get(this.published).map(|key| *key as usize) {
             if !self.work.has_units_left() {
                 self.send_feeds();
@@ -246,8 +258,7 @@ impl Shard {
         let mut found: Vec<_> = names.into_iter().map(|kept| kept.channel).filter(is_meant).collect();
         found.extend(self.gate.names().filter(|name| is_meant(name)).cloned());
         this.names.append(&mut found);
-        this.names.sort_unstable();
-        this.names.dedup();
+        this.drop_duplicates();
         if this.names.len() > this.reach_max {
             return self.conclude_broadcast(&this, Some(Refusal::BroadcastTooWide));
         }

@@ -97,6 +97,9 @@ impl Channel {
 
     /// Drops the messages that the limits no longer allow.
     pub(super) fn trim(&mut self, limits: &HistoryLimits, now: UnixMillis) -> Trimmed {
+        if self.row.kept_for != limits.kept_for {
+            (self.row.kept_for, self.is_dirty) = (limits.kept_for, true);
+        }
         let not_before = now.minus(limits.kept_for);
         loop {
             let count = self.row.next - self.row.first;
@@ -130,6 +133,19 @@ impl Channel {
         if self.front.is_empty() {
             self.front.shrink_to_fit();
         }
+    }
+
+    /// Drops the messages before a number, whose bytes are known.
+    pub(super) fn drop_before(&mut self, before: u64, cost: u64) {
+        for _ in self.row.first..before.min(self.row.next) {
+            let is_in_tail = self.tail_begin() <= self.row.first;
+            if self.front.pop_front().is_none() && is_in_tail {
+                self.tail.pop_front();
+            }
+            self.row.first += 1;
+        }
+        self.row.bytes = self.row.bytes.saturating_sub(cost);
+        self.is_dirty = true;
     }
 
     /// Takes the places of the oldest messages, from number `begin` on.

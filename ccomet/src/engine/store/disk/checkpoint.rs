@@ -30,6 +30,8 @@ pub(super) struct Checkpoint {
     now: UnixMillis,
     /// The bytes written to the log when the last checkpoint was begun.
     bytes_before: u64,
+    /// Set if there is something to write although nothing was published.
+    is_forced: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,7 @@ impl Checkpoint {
             last_epoch: Epoch(0),
             now: UnixMillis::default(),
             bytes_before: 0,
+            is_forced: false,
         }
     }
 }
@@ -75,14 +78,35 @@ impl SharedStore {
         }
     }
 
-    /// Begins a checkpoint, unless one is in progress or nothing has been written since the last.
-    /// Tries again if the last one has failed.
-    pub(super) fn begin_checkpoint(self: &Arc<Self>) {
+    /// Begins the next checkpoint also if nothing was published.
+    pub(super) fn force_checkpoint(&self) {
+        lock(&self.checkpoint).is_forced = true;
+    }
+
+    /// Looks for old messages after the last checkpoint, if none is in progress.
+    pub(super) fn retain_soon(self: &Arc<Self>, now: UnixMillis) {
+        let shared = self.clone();
+        let _ = self.crews.keeper.spawn(move || {
+            let (number, end) = {
+                let checkpoint = lock(&shared.checkpoint);
+                if checkpoint.stage != Stage::Idle {
+                    return;
+                }
+                (checkpoint.number, checkpoint.position.segment)
+            };
+            shared.retain(number, end, now);
+        });
+    }
+
+    /// Begins a checkpoint, unless one is in progress or there is nothing to write. Tries again if
+    /// the last one has failed. Returns whether a checkpoint is in progress.
+    pub(super) fn begin_checkpoint(self: &Arc<Self>) -> bool {
         let (position, written) = self.written();
         let mut checkpoint = lock(&self.checkpoint);
         match checkpoint.stage {
-            Stage::Idle if checkpoint.bytes_before != written => {
+            Stage::Idle if checkpoint.bytes_before != written || checkpoint.is_forced => {
                 checkpoint.number += 1;
+                checkpoint.is_forced = false;
                 checkpoint.stage = Stage::Gathering;
                 checkpoint.position = position;
                 checkpoint.bytes_before = written;
@@ -94,8 +118,10 @@ impl SharedStore {
                 drop(checkpoint);
                 self.start_checkpoint();
             }
-            Stage::Idle | Stage::Gathering | Stage::Writing => {}
+            Stage::Idle => return false,
+            Stage::Gathering | Stage::Writing => {}
         }
+        true
     }
 
     /// Returns the number of the checkpoint that waits for a loop's changes.
@@ -135,14 +161,14 @@ impl SharedStore {
     }
 
     fn run_checkpoint(&self) {
-        let (state, keys_from, parts) = {
+        let (number, now, state, parts) = {
             let mut checkpoint = lock(&self.checkpoint);
             let parts = std::mem::take(&mut checkpoint.parts);
-            let Checkpoint { position, last_epoch, now, .. } = *checkpoint;
+            let Checkpoint { number, position, last_epoch, now, .. } = *checkpoint;
             let state = StoreState { salt: self.salt, position, last_channel: self.last_channel(), last_epoch };
-            (state, now.minus(self.settings.key_age_max), parts)
+            (number, now, state, parts)
         };
-        let written = self.write_checkpoint(&state, &parts, keys_from);
+        let written = self.write_checkpoint(&state, &parts, now.minus(self.settings.key_age_max));
         let mut checkpoint = lock(&self.checkpoint);
         if let Err(error) = written {
             error!("cannot write a checkpoint of the store: {error}");
@@ -153,7 +179,7 @@ impl SharedStore {
         checkpoint.stage = Stage::Idle;
         drop(checkpoint);
         (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
-        self.remove_dead_segments(state.position.segment);
+        self.retain(number, state.position.segment, now);
     }
 
     fn write_checkpoint(

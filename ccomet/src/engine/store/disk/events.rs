@@ -3,6 +3,7 @@
 use super::index::{ChannelRow, IndexError};
 use super::places::{Entry, SegmentId};
 use super::record::ChannelId;
+use super::retention::Relief;
 use crate::core::message::ChannelName;
 use crate::engine::Window;
 use crate::engine::store::{KeptKey, Part};
@@ -37,6 +38,11 @@ pub(super) enum Event {
     },
     /// The checkpoint in progress is in the index.
     Checkpointed,
+    /// What channels are to drop, as the index was after that checkpoint.
+    Relieve {
+        checkpoint: u64,
+        reliefs: Vec<Relief>,
+    },
 }
 
 /// A channel that was found in the store.

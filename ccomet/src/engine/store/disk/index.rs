@@ -6,14 +6,15 @@ mod scan;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use sealed::disk::{Directory, File};
-use sealed::fault;
 
 use super::backend::Backend;
-use super::places::{BLOCK_ENTRIES, Entry, SegmentId, append_entries, decode_block};
+use super::places::{Entry, SegmentId, decode_block};
 use super::record::{ChannelId, Input, Salt};
+use super::tables::Tables;
 use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
@@ -24,22 +25,22 @@ pub(super) use scan::INDEX_FILE;
 const FILE: &str = "index.redb";
 const NEW_FILE: &str = "index.new";
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
-const CHANNELS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("channels");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
+pub(super) const CHANNELS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("channels");
 /// The places of messages, by the channel and the number of the first message of each block.
-const BLOCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("blocks");
+pub(super) const BLOCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("blocks");
 /// Idempotency keys, by the channel: the digest, the number after the message, and the time.
-const KEYS: TableDefinition<'_, (u64, &str), (u64, u64, u64)> = TableDefinition::new("keys");
-const KEY_TIMES: TableDefinition<'_, (u64, u64, &str), ()> = TableDefinition::new("key times");
+pub(super) const KEYS: TableDefinition<'_, (u64, &str), (u64, u64, u64)> = TableDefinition::new("keys");
+pub(super) const KEY_TIMES: TableDefinition<'_, (u64, u64, &str), ()> = TableDefinition::new("key times");
 /// The bytes of each segment that are still kept.
-const SEGMENTS: TableDefinition<'_, u32, u64> = TableDefinition::new("segments");
+pub(super) const SEGMENTS: TableDefinition<'_, u32, u64> = TableDefinition::new("segments");
 
 /// An error of the database.
 pub(super) type IndexError = Box<redb::Error>;
-type Result<T> = std::result::Result<T, IndexError>;
+pub(super) type Result<T> = std::result::Result<T, IndexError>;
 
-fn wrap(error: impl Into<redb::Error>) -> IndexError {
+pub(super) fn wrap(error: impl Into<redb::Error>) -> IndexError {
     Box::new(error.into())
 }
 
@@ -51,7 +52,7 @@ fn open(file: File, cache_bytes: usize) -> Result<Database> {
     Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file)).map_err(wrap)
 }
 
-fn damaged(what: &str) -> IndexError {
+pub(super) fn damaged(what: &str) -> IndexError {
     Box::new(redb::Error::Corrupted(what.to_owned()))
 }
 
@@ -86,6 +87,8 @@ pub(super) struct ChannelRow {
     pub(super) bytes: u64,
     /// The time of the newest message.
     pub(super) used: UnixMillis,
+    /// The time for which its messages are kept.
+    pub(super) kept_for: Duration,
 }
 
 /// The state of a channel that has changed since the last checkpoint.
@@ -99,6 +102,15 @@ pub(super) struct ChannelUpdate {
     pub(super) keys: Vec<KeptKey>,
 }
 
+/// A message that has another place now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moved {
+    pub(super) id: ChannelId,
+    pub(super) number: u64,
+    pub(super) from: Entry,
+    pub(super) to: Entry,
+}
+
 /// The changes since the last checkpoint.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Updates {
@@ -107,9 +119,16 @@ pub(super) struct Updates {
 }
 
 impl ChannelRow {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(40 + self.name.as_str().len());
-        for number in [self.epoch.0, self.first, self.next, self.bytes, self.used.as_millis()] {
+    /// Creates the row of a channel in which nothing was published.
+    pub(super) fn new(name: ChannelName, epoch: Epoch, next: u64) -> Self {
+        let (bytes, used, kept_for) = (0, UnixMillis::default(), Duration::MAX);
+        Self { name, epoch, first: next, next, bytes, used, kept_for }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(48 + self.name.as_str().len());
+        let kept_for = u64::try_from(self.kept_for.as_millis()).unwrap_or(u64::MAX);
+        for number in [self.epoch.0, self.first, self.next, self.bytes, self.used.as_millis(), kept_for] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(self.name.as_str().as_bytes());
@@ -120,10 +139,10 @@ impl ChannelRow {
         let mut rest = Input(bytes);
         let mut number = || rest.u64().ok_or_else(|| damaged("a channel is too short"));
         let (epoch, first, next, bytes) = (Epoch(number()?), number()?, number()?, number()?);
-        let used = UnixMillis::from_millis(number()?);
+        let (used, kept_for) = (UnixMillis::from_millis(number()?), Duration::from_millis(number()?));
         let name = std::str::from_utf8(rest.0).ok().and_then(|name| ChannelName::new(name).ok());
         let name = name.ok_or_else(|| damaged("a channel has no name"))?;
-        Ok(Self { name, epoch, first, next, bytes, used })
+        Ok(Self { name, epoch, first, next, bytes, used, kept_for })
     }
 }
 
@@ -204,6 +223,30 @@ impl Index {
             tables.finish(state)?;
         }
         transaction.commit().map_err(wrap)
+    }
+
+    /// Replaces the places of messages that were moved, in one transaction.
+    pub(super) fn move_places(&self, moves: &[Moved]) -> Result<()> {
+        let mut transaction = self.database()?.begin_write().map_err(wrap)?;
+        transaction.set_quick_repair(true);
+        {
+            let mut tables = Tables::open(&transaction)?;
+            moves.iter().try_for_each(|moved| tables.move_place(moved))?;
+            tables.count_segments()?;
+        }
+        transaction.commit().map_err(wrap)
+    }
+
+    /// Returns the channels after a number, in the order of their numbers.
+    pub(super) fn rows_after(&self, id: ChannelId, limit: usize) -> Result<Vec<(ChannelId, ChannelRow)>> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        let channels = transaction.open_table(CHANNELS).map_err(wrap)?;
+        let mut rows = Vec::new();
+        for item in channels.range(id + 1..).map_err(wrap)?.take(limit) {
+            let (id, row) = item.map_err(wrap)?;
+            rows.push((id.value(), ChannelRow::decode(row.value())?));
+        }
+        Ok(rows)
     }
 
     /// Returns the channel of a name.
@@ -301,164 +344,13 @@ impl Index {
     }
 }
 
-fn row(channels: &impl ReadableTable<u64, &'static [u8]>, id: ChannelId) -> Result<Option<ChannelRow>> {
+pub(super) fn row(channels: &impl ReadableTable<u64, &'static [u8]>, id: ChannelId) -> Result<Option<ChannelRow>> {
     channels.get(id).map_err(wrap)?.map(|row| ChannelRow::decode(row.value())).transpose()
 }
 
-type BlockItem<'a> = (redb::AccessGuard<'a, (u64, u64)>, redb::AccessGuard<'a, &'static [u8]>);
+pub(super) type BlockItem<'a> = (redb::AccessGuard<'a, (u64, u64)>, redb::AccessGuard<'a, &'static [u8]>);
 
-fn numbered((key, value): &BlockItem<'_>) -> Result<Vec<(u64, Entry)>> {
+pub(super) fn numbered((key, value): &BlockItem<'_>) -> Result<Vec<(u64, Entry)>> {
     let entries = decode_block(value.value()).ok_or_else(|| damaged("a block of places cannot be read"))?;
     Ok((key.value().1..).zip(entries).collect())
-}
-
-/// The tables of a transaction.
-struct Tables<'t> {
-    meta: Table<'t, &'static str, u64>,
-    names: Table<'t, &'static str, u64>,
-    channels: Table<'t, u64, &'static [u8]>,
-    blocks: Table<'t, (u64, u64), &'static [u8]>,
-    keys: Table<'t, (u64, &'static str), (u64, u64, u64)>,
-    key_times: Table<'t, (u64, u64, &'static str), ()>,
-    segments: Table<'t, u32, u64>,
-    /// The bytes of each segment that are kept in addition, or no longer.
-    gained: BTreeMap<SegmentId, i64>,
-}
-
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self> {
-        Ok(Self {
-            meta: transaction.open_table(META).map_err(wrap)?,
-            names: transaction.open_table(NAMES).map_err(wrap)?,
-            channels: transaction.open_table(CHANNELS).map_err(wrap)?,
-            blocks: transaction.open_table(BLOCKS).map_err(wrap)?,
-            keys: transaction.open_table(KEYS).map_err(wrap)?,
-            key_times: transaction.open_table(KEY_TIMES).map_err(wrap)?,
-            segments: transaction.open_table(SEGMENTS).map_err(wrap)?,
-            gained: BTreeMap::new(),
-        })
-    }
-
-    fn update(&mut self, update: &ChannelUpdate) -> Result<()> {
-        let ChannelUpdate { id, row: new, begin, entries, keys } = update;
-        let earlier = self.names.insert(new.name.as_str(), id).map_err(wrap)?.map(|earlier| earlier.value());
-        if let Some(earlier) = earlier.filter(|earlier| earlier != id) {
-            // Its publication was refused, or its removal is not in the log.
-            self.remove(earlier)?;
-        }
-        let old = row(&self.channels, *id)?;
-        if let Some(old) = &old
-            && new.first > old.first
-        {
-            self.drop_before(*id, old.first, new.first)?;
-        }
-        // The log may show again what the index has.
-        let from = old.map_or(new.first, |old| old.next.max(new.first));
-        let skipped = usize::try_from(from.saturating_sub(*begin)).unwrap_or(usize::MAX).min(entries.len());
-        self.append(*id, begin + skipped as u64, &entries[skipped..])?;
-        for KeptKey { key, digest, next, time } in keys {
-            self.keys.insert((*id, &**key), (*digest, *next, time.as_millis())).map_err(wrap)?;
-            self.key_times.insert((time.as_millis(), *id, &**key), ()).map_err(wrap)?;
-        }
-        self.channels.insert(id, new.encode().as_slice()).map_err(wrap)?;
-        Ok(())
-    }
-
-    /// Adds places to the last block of a channel, and to new blocks.
-    fn append(&mut self, id: ChannelId, mut begin: u64, mut entries: &[Entry]) -> Result<()> {
-        for entry in entries {
-            *self.gained.entry(entry.segment).or_default() += i64::from(entry.length);
-        }
-        let last = {
-            let last = self.blocks.range((id, 0)..=(id, begin)).map_err(wrap)?.next_back();
-            let last = last.transpose().map_err(wrap)?;
-            last.map(|item| Ok::<_, IndexError>((item.0.value().1, item.1.value().to_vec(), numbered(&item)?)))
-        };
-        if let Some((first, mut block, held)) = last.transpose()?
-            && held.last().is_some_and(|(number, _)| number + 1 == begin)
-            && held.len() < BLOCK_ENTRIES
-        {
-            let (now, later) = entries.split_at(entries.len().min(BLOCK_ENTRIES - held.len()));
-            append_entries(&mut block, held.last().map(|(_, entry)| *entry), now);
-            self.blocks.insert((id, first), block.as_slice()).map_err(wrap)?;
-            (begin, entries) = (begin + now.len() as u64, later);
-        }
-        for entries in entries.chunks(BLOCK_ENTRIES) {
-            let mut block = Vec::new();
-            append_entries(&mut block, None, entries);
-            self.blocks.insert((id, begin), block.as_slice()).map_err(wrap)?;
-            begin += entries.len() as u64;
-        }
-        Ok(())
-    }
-
-    /// Drops the places of the messages `first .. end` of a channel, which are the oldest.
-    fn drop_before(&mut self, id: ChannelId, first: u64, end: u64) -> Result<()> {
-        let (gained, mut error) = (&mut self.gained, None);
-        let keep = |(_, begin): (u64, u64), block: &[u8]| {
-            let Some(entries) = decode_block(block) else {
-                error = Some(damaged("a block of places cannot be read"));
-                return true;
-            };
-            for (number, entry) in (begin..).zip(&entries) {
-                if (first..end).contains(&number) && !fault!("dropped-places-still-count") {
-                    *gained.entry(entry.segment).or_default() -= i64::from(entry.length);
-                }
-            }
-            begin + entries.len() as u64 > end
-        };
-        self.blocks.retain_in((id, 0)..(id, end), keep).map_err(wrap)?;
-        error.map_or(Ok(()), Err)
-    }
-
-    fn remove(&mut self, id: ChannelId) -> Result<()> {
-        let Some(row) = row(&self.channels, id)? else { return Ok(()) };
-        self.drop_before(id, row.first, u64::MAX)?;
-        self.channels.remove(id).map_err(wrap)?;
-        let named = self.names.get(row.name.as_str()).map_err(wrap)?.map(|named| named.value());
-        if named == Some(id) {
-            self.names.remove(row.name.as_str()).map_err(wrap)?;
-        }
-        self.keys.retain_in((id, "")..(id + 1, ""), |_, _| false).map_err(wrap)
-    }
-
-    fn drop_keys(&mut self, from: UnixMillis) -> Result<()> {
-        let mut old = Vec::new();
-        for item in self.key_times.range((0, 0, "")..(from.as_millis(), 0, "")).map_err(wrap)? {
-            let key = item.map_err(wrap)?.0;
-            let (time, id, key) = key.value();
-            old.push((time, id, key.to_owned()));
-        }
-        for (time, id, key) in &old {
-            self.key_times.remove((*time, *id, key.as_str())).map_err(wrap)?;
-            let kept = self.keys.get((*id, key.as_str())).map_err(wrap)?.map(|value| value.value().2);
-            // The key may have been used again.
-            if kept == Some(*time) {
-                self.keys.remove((*id, key.as_str())).map_err(wrap)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, state: &StoreState) -> Result<()> {
-        for (segment, gained) in std::mem::take(&mut self.gained) {
-            let bytes = self.segments.get(segment).map_err(wrap)?.map_or(0, |bytes| bytes.value());
-            match bytes.saturating_add_signed(gained) {
-                0 => drop(self.segments.remove(segment).map_err(wrap)?),
-                bytes => drop(self.segments.insert(segment, bytes).map_err(wrap)?),
-            }
-        }
-        let StoreState { salt, position, last_channel, last_epoch } = state;
-        for (key, value) in [
-            ("salt", u64::from(salt.0)),
-            ("segment", u64::from(position.segment)),
-            ("offset", u64::from(position.offset)),
-            ("sequence", position.sequence),
-            ("last channel", *last_channel),
-            ("last epoch", last_epoch.0),
-        ] {
-            self.meta.insert(key, value).map_err(wrap)?;
-        }
-        Ok(())
-    }
 }

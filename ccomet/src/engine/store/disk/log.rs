@@ -8,7 +8,7 @@ use sealed::fault;
 use super::index::LogPosition;
 use super::places::SegmentId;
 use super::record::{
-    FRAME_HEADER_BYTES, Frame, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, finish_frame, read_segment_header,
+    FRAME_HEADER_BYTES, Frame, Record, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, finish_frame, read_segment_header,
     segment_header,
 };
 use super::settings::LogSync;
@@ -47,6 +47,23 @@ impl Segment {
     /// Creates a segment of the contents of its file.
     pub(super) fn of(bytes: Vec<u8>) -> Self {
         Self { header: read_segment_header(&bytes), bytes }
+    }
+
+    /// Visits the records of all frames up to the first that is not whole: the offset and the length
+    /// of each, and the record.
+    pub(super) fn each_record(&self, salt: Salt, mut visit: impl FnMut(usize, usize, Record)) {
+        let mut offset = SEGMENT_HEADER_BYTES;
+        while let Some(frame) = self.frame(offset, salt) {
+            for (place, length, record) in frame.records(salt).flatten() {
+                visit(offset + place, length, record);
+            }
+            offset += frame.length();
+        }
+    }
+
+    /// Returns bytes of the segment.
+    pub(super) fn bytes(&self, offset: usize, length: usize) -> Option<&[u8]> {
+        self.bytes.get(offset..offset.checked_add(length)?)
     }
 
     /// Returns the frame at an offset, if there is a whole one.

@@ -20,8 +20,10 @@ mod opening;
 mod places;
 mod reading;
 mod record;
+mod retention;
 mod settings;
 mod shared;
+mod tables;
 pub(crate) mod tools;
 
 #[cfg(test)]
@@ -37,6 +39,7 @@ use self::index::{ChannelRow, Updates};
 use self::places::{Entry, SegmentId};
 use self::reading::PageRequest;
 use self::record::{ChannelId, RecordWriter};
+use self::retention::Relief;
 use self::shared::Batch;
 use super::{
     ChannelPlace, KeptChannel, KeptKey, KeptSummary, NameRange, Opened, Outcome, PartRange, Store, StoreChange,
@@ -44,7 +47,7 @@ use super::{
 };
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
-use crate::core::time::{LoopTime, UnixMillis};
+use crate::core::time::LoopTime;
 use crate::core::window::HistoryLimits;
 use crate::engine::Tick;
 
@@ -75,6 +78,10 @@ pub(crate) struct DiskStore {
     in_flight: VecDeque<(u64, Vec<Change>)>,
     last_batch: u64,
     outcomes: VecDeque<Outcome>,
+    /// The number of the last checkpoint to which this loop has contributed.
+    last_checkpoint: u64,
+    /// The channels that are being opened.
+    opening: HashSet<ChannelName>,
     next_checkpoint: NextTime,
     next_sync: NextTime,
 }
@@ -120,6 +127,8 @@ impl DiskStore {
             in_flight: VecDeque::new(),
             last_batch: 0,
             outcomes: VecDeque::new(),
+            last_checkpoint: 0,
+            opening: HashSet::new(),
             next_checkpoint: NextTime::default(),
             next_sync: NextTime::default(),
         }
@@ -128,10 +137,9 @@ impl DiskStore {
     /// Returns a channel of the shard.
     fn channel_of(&mut self, place: ChannelPlace<'_>) -> &mut Channel {
         self.last_epoch = self.last_epoch.max(place.epoch);
-        self.channels.entry(place.channel.clone()).or_insert_with(|| {
-            let (name, epoch, next) = (place.channel.clone(), place.epoch, place.next);
-            Channel::new(0, ChannelRow { name, epoch, first: next, next, bytes: 0, used: UnixMillis::default() })
-        })
+        self.channels
+            .entry(place.channel.clone())
+            .or_insert_with(|| Channel::new(0, ChannelRow::new(place.channel.clone(), place.epoch, place.next)))
     }
 
     fn append(&mut self, place: ChannelPlace<'_>, messages: &[Arc<Message>]) {
@@ -174,6 +182,9 @@ impl DiskStore {
                 }
                 Event::Names { read, found } => self.named(read, found.map_err(|_| Unreadable)),
                 Event::Checkpointed => self.checkpointed(),
+                Event::Relieve { checkpoint, reliefs } => {
+                    reliefs.into_iter().for_each(|relief| self.relieve(checkpoint, relief));
+                }
             }
         }
     }
@@ -214,6 +225,7 @@ impl DiskStore {
     }
 
     fn opened(&mut self, name: ChannelName, found: Result<Option<Box<Found>>, Unreadable>) {
+        self.opening.remove(&name);
         let kept = found.map(|found| {
             found.map(|found| {
                 let Found { id, row, window, keys } = *found;
@@ -236,9 +248,37 @@ impl DiskStore {
         self.outcomes.push_back(Outcome::Names { read, names, has_more });
     }
 
+    /// Drops old messages of a channel, unless the channel has changed since they were found.
+    fn relieve(&mut self, checkpoint: u64, relief: Relief) {
+        let Relief { id, row, before, cost, is_removed } = relief;
+        let name = &row.name;
+        if let Some(channel) = self.channels.get_mut(name) {
+            if channel.id == id && channel.row.first == row.first && !is_removed {
+                channel.drop_before(before, cost);
+            }
+            return;
+        }
+        let is_stale = self.last_checkpoint > checkpoint;
+        if is_stale || self.opening.contains(name) || self.removed_names.contains(name) {
+            return;
+        }
+        if is_removed {
+            self.write_removal(id);
+            self.removed.push(id);
+            self.removed_names.insert(row.name);
+            return;
+        }
+        let name = row.name.clone();
+        let mut channel = Channel::new(id, row);
+        channel.is_loaded = false;
+        channel.drop_before(before, cost);
+        self.channels.insert(name, channel);
+    }
+
     /// Hands over the changes since the last checkpoint, if one was begun.
     fn hand_over(&mut self, now: Tick) {
         let Some(number) = self.shared.wanted_checkpoint(self.index) else { return };
+        self.last_checkpoint = number;
         let (mut updates, mut names) = (Updates::default(), Vec::new());
         updates.removed = std::mem::take(&mut self.removed);
         let is_dirty = |(_, channel): &(&ChannelName, &mut Channel)| channel.is_dirty && channel.id != 0;
@@ -269,10 +309,11 @@ impl DiskStore {
     }
 
     /// Starts periodic work. One loop does this for all.
-    fn keep_time(&mut self, now: LoopTime) {
+    fn keep_time(&mut self, now: Tick) {
         let settings = &self.shared.settings;
-        if self.next_checkpoint.is_due(now, settings.checkpoint_interval) {
-            self.shared.begin_checkpoint();
+        let (now, time) = (now.loop_time, now.time);
+        if self.next_checkpoint.is_due(now, settings.checkpoint_interval) && !self.shared.begin_checkpoint() {
+            self.shared.retain_soon(time);
         }
         if let LogSync::Interval(interval) = settings.sync
             && self.next_sync.is_due(now, interval)
@@ -347,9 +388,13 @@ impl Store for DiskStore {
         if known.is_none() && self.removed_names.contains(name) {
             return Opened::Absent;
         }
-        let (shared, to, name) = (self.shared.clone(), self.index, name.clone());
-        let started = self.shared.crews.readers.spawn(move || shared.open_channel(to, name, known, now.time));
-        if started.is_ok() { Opened::Later } else { Opened::Refused }
+        let (shared, to, opened) = (self.shared.clone(), self.index, name.clone());
+        let started = self.shared.crews.readers.spawn(move || shared.open_channel(to, opened, known, now.time));
+        if started.is_err() {
+            return Opened::Refused;
+        }
+        self.opening.insert(name.clone());
+        Opened::Later
     }
 
     fn names(&mut self, _: Tick, read: u32, range: NameRange) {
@@ -389,7 +434,7 @@ impl Store for DiskStore {
             self.shared.submit(Batch { from: self.index, number: self.last_batch, records });
         }
         if self.index == 0 {
-            self.keep_time(now.loop_time);
+            self.keep_time(now);
         }
     }
 

@@ -230,7 +230,7 @@ impl<'a> Replay<'a> {
                 self.state.last_channel = self.state.last_channel.max(channel);
                 self.state.last_epoch = self.state.last_epoch.max(epoch);
                 if self.update_of(channel)?.is_none() {
-                    let row = ChannelRow { name, epoch, first: next, next, bytes: 0, used: UnixMillis::default() };
+                    let row = ChannelRow::new(name, epoch, next);
                     self.channels.insert(channel, new_update(channel, row));
                 }
             }

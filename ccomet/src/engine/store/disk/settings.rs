@@ -27,6 +27,10 @@ pub(crate) struct StoreSettings {
     pub(crate) checkpoint_interval: Duration,
     /// The bytes of publications that wait for the disk. Further ones are refused.
     pub(crate) waiting_bytes_max: usize,
+    /// The bytes of the log at which the oldest messages are dropped.
+    pub(crate) bytes_max: u64,
+    /// The time for which a channel stays of which nothing is kept.
+    pub(crate) idle_max: Duration,
     /// The memory of the index.
     pub(crate) cache_bytes: usize,
     /// The number of messages of a channel that are in memory at most.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use sealed::disk::{Directory, File, Lock};
-use sealed::{WorkError, Workers, fault};
+use sealed::{WorkError, Workers};
 use tracing::{error, warn};
 
 use super::checkpoint::Checkpoint;
@@ -94,6 +94,8 @@ pub(crate) struct SharedStore {
     bytes_waiting: AtomicU64,
     last_channel: AtomicU64,
     files: Mutex<BTreeMap<SegmentId, File>>,
+    /// The last channel that retention has visited.
+    pub(super) visited: Mutex<ChannelId>,
     inboxes: Vec<Inbox>,
     _lock: Lock,
 }
@@ -142,6 +144,7 @@ impl SharedStore {
             bytes_waiting: AtomicU64::new(0),
             last_channel: AtomicU64::new(last_channel),
             files: Mutex::new(BTreeMap::new()),
+            visited: Mutex::new(0),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
             _lock: lock,
         }
@@ -313,20 +316,8 @@ impl SharedStore {
         Ok(file)
     }
 
-    /// Removes the segments before `end` of which nothing is kept.
-    pub(super) fn remove_dead_segments(&self, end: SegmentId) {
-        let (Ok(kept), Ok(segments)) = (read_lock(&self.index).segments(), super::log::segments(&self.directory))
-        else {
-            return;
-        };
-        for id in segments.into_iter().filter(|id| *id < end || fault!("segment-removed-too-early")) {
-            if kept.contains_key(&id) {
-                continue;
-            }
-            lock(&self.files).remove(&id);
-            if let Err(error) = self.directory.remove(&segment_name(id)) {
-                warn!("cannot remove segment {id} of the store: {error}");
-            }
-        }
+    /// Closes a segment that is to be removed.
+    pub(super) fn forget_segment(&self, id: SegmentId) {
+        lock(&self.files).remove(&id);
     }
 }

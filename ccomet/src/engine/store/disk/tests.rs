@@ -2,6 +2,7 @@
 //! nothing else is. `crashes.rs` stops it at random moments.
 
 mod crashes;
+mod retention;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use sealed::sim::{SimDisk, Simulation};
 use super::super::Part;
 use super::log::segment_name;
 use super::*;
-use crate::core::message::{Draft, Message};
+use crate::core::message::Draft;
+use crate::core::time::UnixMillis;
 
 /// A store with two loops, driven by hand, on a simulated disk.
 struct Bench {
@@ -56,6 +58,8 @@ impl Bench {
             checkpoint_bytes: 1 << 40,
             checkpoint_interval: Duration::from_secs(60),
             waiting_bytes_max: 1 << 20,
+            bytes_max: 1 << 40,
+            idle_max: Duration::from_secs(3_600),
             cache_bytes: 1 << 20,
             window_max: 10,
             key_age_max: Duration::from_secs(300),

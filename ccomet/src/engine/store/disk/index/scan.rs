@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use redb::{ReadableDatabase, ReadableTableMetadata};
 use sealed::disk::Directory;
 
-use super::{BLOCKS, CHANNELS, ChannelRow, FILE, Index, NAMES, Result, damaged, io_error, open, wrap};
+use super::{BLOCKS, FILE, Index, NAMES, Result, damaged, io_error, open, wrap};
 use crate::engine::store::disk::record::ChannelId;
 
 /// The name of the index's file, for reports.
@@ -36,18 +36,6 @@ impl Index {
             true => Ok(()),
             false => Err(damaged("pages had wrong checksums")),
         }
-    }
-
-    /// Returns channels in the order of their ids, after an id.
-    pub(in super::super) fn rows_after(&self, after: ChannelId, limit: usize) -> Result<Vec<(ChannelId, ChannelRow)>> {
-        let transaction = self.database()?.begin_read().map_err(wrap)?;
-        let channels = transaction.open_table(CHANNELS).map_err(wrap)?;
-        let mut found = Vec::new();
-        for item in channels.range(after + 1..).map_err(wrap)?.take(limit) {
-            let (id, row) = item.map_err(wrap)?;
-            found.push((id.value(), ChannelRow::decode(row.value())?));
-        }
-        Ok(found)
     }
 
     /// Returns the id that a name has.

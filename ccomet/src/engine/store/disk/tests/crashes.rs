@@ -56,13 +56,13 @@ impl Known {
     }
 
     /// Returns the model that agrees with what was found.
-    fn agreeing(&self, found: Option<&(Window, Vec<(u64, String)>)>) -> Option<Option<Model>> {
+    fn agreeing(&self, found: Option<&(Window, Vec<(u64, String)>)>, is_limited: bool) -> Option<Option<Model>> {
         let with = self.open.iter().map(|asked| self.with(asked));
-        std::iter::once(self.model.clone()).chain(with).find(|model| agree(model.as_ref(), found))
+        std::iter::once(self.model.clone()).chain(with).find(|model| agree(model.as_ref(), found, is_limited))
     }
 }
 
-fn agree(model: Option<&Model>, found: Option<&(Window, Vec<(u64, String)>)>) -> bool {
+fn agree(model: Option<&Model>, found: Option<&(Window, Vec<(u64, String)>)>, is_limited: bool) -> bool {
     let (Some(model), Some((window, messages))) = (model, found) else {
         // A channel in which nothing was published is not kept.
         return found.is_none() && model.is_none_or(|model| model.next == 0);
@@ -71,7 +71,7 @@ fn agree(model: Option<&Model>, found: Option<&(Window, Vec<(u64, String)>)>) ->
     let are_right = messages.iter().all(|(number, text)| model.texts.get(number) == Some(text));
     window.epoch == model.epoch
         && window.kept_from >= model.cleared
-        && window.kept_from <= model.kept_from
+        && (window.kept_from <= model.kept_from || is_limited)
         && numbers == (window.kept_from..model.next).collect::<Vec<_>>()
         && are_right
 }
@@ -82,6 +82,8 @@ struct Run {
     random: Random,
     known: BTreeMap<&'static str, Known>,
     texts: u64,
+    /// Set if the log is limited, so that any of the oldest messages may be gone.
+    is_limited: bool,
 }
 
 impl Run {
@@ -89,8 +91,10 @@ impl Run {
         let mut bench = Bench::with_seed(seed);
         let mut random = bench.sim.random(1);
         bench.settings.checkpoint_bytes = [500, 5_000, 1 << 40][random.below(3)];
+        let is_limited = random.below(3) == 0;
+        bench.settings.bytes_max = if is_limited { 6 * 4_096 } else { 1 << 40 };
         let known = CHANNELS.iter().map(|channel| (*channel, Known::default())).collect();
-        Self { bench, random, known, texts: 0 }
+        Self { bench, random, known, texts: 0, is_limited }
     }
 
     fn set_faults(&mut self) {
@@ -133,7 +137,7 @@ impl Run {
     fn look(&mut self) -> bool {
         for channel in CHANNELS {
             let Some(found) = self.found(channel) else { return false };
-            let agreeing = self.known[channel].agreeing(found.as_ref());
+            let agreeing = self.known[channel].agreeing(found.as_ref(), self.is_limited);
             let Some(agreeing) = agreeing else {
                 panic!("channel {channel}: {:?}, but found {found:?}", self.known[channel]);
             };

@@ -32,8 +32,16 @@ pub(super) struct Found {
     pub(super) next: u64,
     pub(super) entries: BTreeMap<u64, Entry>,
     pub(super) is_removed: bool,
-    /// The number of losses before its last record.
+    /// The number before which the index has its messages.
+    indexed: u64,
+    /// The number of losses before its last new record.
     losses_before: usize,
+}
+
+impl Found {
+    fn new(indexed: u64) -> Self {
+        Self { indexed, next: indexed, ..Self::default() }
+    }
 }
 
 /// All that a log has.
@@ -41,6 +49,16 @@ pub(super) struct Found {
 pub(super) struct Rescue {
     pub(super) channels: BTreeMap<ChannelId, Found>,
     pub(super) losses: Vec<Damage>,
+}
+
+/// Returns the number before which the index has the messages of a channel.
+pub(super) type NextOf<'a> = &'a dyn Fn(ChannelId) -> u64;
+
+/// A log that is being read.
+struct Reader<'a> {
+    rescue: Rescue,
+    salt: Salt,
+    next_of: NextOf<'a>,
     /// The sequence of the last frame.
     sequence: u64,
 }
@@ -66,9 +84,11 @@ impl Rescue {
         directory: &Directory,
         salt: Salt,
         from: Option<LogPosition>,
+        next_of: NextOf<'_>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<Self, Refused> {
-        let mut rescue = Self { sequence: from.map_or(0, |from| from.sequence), ..Self::default() };
+        let sequence = from.map_or(0, |from| from.sequence);
+        let mut reader = Reader { rescue: Self::default(), salt, next_of, sequence };
         let ids = segments(directory).map_err(|error| Refused::Io("list the segments", error))?;
         let ids: Vec<_> = ids.into_iter().filter(|id| from.is_none_or(|from| *id >= from.segment)).collect();
         let mut before = None;
@@ -77,7 +97,7 @@ impl Rescue {
             let segment = match read_sections(directory, *id) {
                 Ok(bytes) => Segment::of(bytes),
                 Err(error) => {
-                    rescue.lose(*id, 0, error.to_string());
+                    reader.lose(*id, 0, error.to_string());
                     continue;
                 }
             };
@@ -86,19 +106,19 @@ impl Rescue {
                 SegmentHeader::Whole { sequence, salt: has, .. } if has == salt => Some(sequence),
                 _ => None,
             };
-            if sequence.is_some_and(|sequence| sequence > rescue.sequence) {
+            if sequence.is_some_and(|sequence| sequence > reader.sequence) {
                 match before {
-                    Some((last, end)) if last + 1 == *id => rescue.lose_end(directory, salt, last, end),
+                    Some((last, end)) if last + 1 == *id => reader.lose_end(directory, last, end),
                     // Without an index, nothing says whether it was needed.
                     _ if from.is_none() => {}
-                    _ => rescue.lose(id - 1, 0, "the segment is missing".to_owned()),
+                    _ => reader.lose(id - 1, 0, "the segment is missing".to_owned()),
                 }
             }
             let begin =
                 from.filter(|from| from.segment == *id).map_or(SEGMENT_HEADER_BYTES, |from| from.offset as usize);
-            before = Some((*id, rescue.read_segment(*id, &segment, begin, salt)));
+            before = Some((*id, reader.read_segment(*id, &segment, begin)));
         }
-        Ok(rescue)
+        Ok(reader.rescue)
     }
 
     /// Returns whether a channel may have lost its newest messages, of which nothing is left.
@@ -106,10 +126,12 @@ impl Rescue {
         let known = self.channels.get(&id).map_or(0, |found| found.losses_before);
         known < self.losses.len()
     }
+}
 
+impl Reader<'_> {
     /// Reads a segment. Returns the end of its last frame.
-    fn read_segment(&mut self, id: SegmentId, segment: &Segment, begin: usize, salt: Salt) -> usize {
-        let mut offset = begin;
+    fn read_segment(&mut self, id: SegmentId, segment: &Segment, begin: usize) -> usize {
+        let (mut offset, salt) = (begin, self.salt);
         loop {
             while let Some(frame) = segment.frame(offset, salt).filter(|frame| frame.sequence > self.sequence) {
                 for (place, length, record) in frame.records(salt).flatten() {
@@ -126,33 +148,33 @@ impl Rescue {
                 }
                 place = next;
             };
-            self.take_loose(id, offset, &segment.bytes[offset..next], salt);
+            self.take_loose(id, offset, &segment.bytes[offset..next]);
             self.lose(id, offset, format!("a commit is damaged, up to byte {next}"));
             offset = next;
         }
     }
 
     /// Notes that the end of a segment is lost, and takes the records that it still has.
-    fn lose_end(&mut self, directory: &Directory, salt: Salt, id: SegmentId, end: usize) {
+    fn lose_end(&mut self, directory: &Directory, id: SegmentId, end: usize) {
         if let Ok(bytes) = read_sections(directory, id)
             && let Some(rest) = bytes.get(end..)
         {
-            self.take_loose(id, end, rest, salt);
+            self.take_loose(id, end, rest);
         }
         self.lose(id, end, "the last commits of the segment are damaged".to_owned());
     }
 
     fn lose(&mut self, id: SegmentId, offset: usize, what: String) {
-        self.losses.push(Damage { file: segment_name(id), offset: Some(offset as u64), what });
+        self.rescue.losses.push(Damage { file: segment_name(id), offset: Some(offset as u64), what });
     }
 
     /// Takes the whole records of a broken frame: each has a checksum of its own.
-    fn take_loose(&mut self, id: SegmentId, begin: usize, bytes: &[u8], salt: Salt) {
+    fn take_loose(&mut self, id: SegmentId, begin: usize, bytes: &[u8]) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= RECORD_BYTES_MIN) {
             let length = Input(rest).u32().map_or(0, |length| RECORD_HEADER_BYTES.saturating_add(length as usize));
             let is_possible = (RECORD_BYTES_MIN..=rest.len()).contains(&length);
-            match rest.get(..length).filter(|_| is_possible).and_then(|record| read_record(record, salt)) {
+            match rest.get(..length).filter(|_| is_possible).and_then(|record| read_record(record, self.salt)) {
                 Some(record) => {
                     self.take(id, begin + at, length, record);
                     at += length;
@@ -167,8 +189,19 @@ impl Rescue {
         | Record::Made { channel, .. }
         | Record::Cleared { channel, .. }
         | Record::Removed { channel }) = &record;
-        let found = self.channels.entry(*channel).or_default();
-        found.losses_before = self.losses.len();
+        let (channel, losses) = (*channel, self.rescue.losses.len());
+        let next_of = self.next_of;
+        let found = self.rescue.channels.entry(channel).or_insert_with(|| Found::new(next_of(channel)));
+        if let Record::Message { number, .. } = &record
+            && *number < found.next
+        {
+            // It was written again, to another place, and says nothing of later messages.
+            if *number < found.indexed {
+                return;
+            }
+        } else {
+            found.losses_before = losses;
+        }
         match record {
             Record::Made { next, epoch, name, .. } => {
                 found.made = Some((name, epoch));

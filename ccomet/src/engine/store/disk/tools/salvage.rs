@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sealed::disk::Directory;
 
@@ -21,7 +21,7 @@ use super::writer::Writer;
 use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
-use crate::engine::store::disk::index::{Index, StoreState};
+use crate::engine::store::disk::index::{ChannelRow, Index, StoreState};
 use crate::engine::store::disk::opening::{Refused, random};
 use crate::engine::store::disk::places::Entry;
 use crate::engine::store::disk::record::ChannelId;
@@ -46,6 +46,7 @@ pub struct Salvaged {
 struct Plan {
     id: ChannelId,
     epoch: Epoch,
+    kept_for: Duration,
     /// The messages that were kept.
     kept: Range<u64>,
     /// The index has the places of the messages before this one.
@@ -68,7 +69,9 @@ pub(in crate::engine::store::disk) fn salvage(
     let index = whole_index(old, &mut salvaged.lost, progress)?;
     let salt = index.as_ref().map_or_else(|| find_salt(old), |(_, state)| Ok(state.salt))?;
     let position = index.as_ref().map(|(_, state)| state.position);
-    let rescue = Rescue::read(old, salt, position, progress)?;
+    let row = |id| index.as_ref().and_then(|(index, _)| index.row(id).ok().flatten());
+    let next_of = |id| row(id).map_or(0, |row| row.next);
+    let rescue = Rescue::read(old, salt, position, &next_of, progress)?;
     salvaged.lost.extend(rescue.losses.iter().map(ToString::to_string));
     let is_new = new_epochs || index.is_none();
     let plans = plans(index.as_ref().map(|(index, _)| index), &rescue, is_new, &mut salvaged.lost)?;
@@ -137,7 +140,8 @@ fn plans(
             let (first, next) = found.map_or((0, 0), |found| (found.first, found.next));
             let kept = row.first.max(first)..row.next.max(next);
             let is_end_lost = rescue.is_end_lost(id);
-            plans.insert(row.name, Plan { id, epoch: row.epoch, kept, indexed: row.next, is_end_lost, is_new });
+            let ChannelRow { name, epoch, kept_for, .. } = row;
+            plans.insert(name, Plan { id, epoch, kept_for, kept, indexed: row.next, is_end_lost, is_new });
         }
     }
     for (id, found) in rescue.channels.iter().filter(|(_, found)| !found.is_removed) {
@@ -159,7 +163,8 @@ fn plans(
         let first = if index.is_some() { found.first } else { first.max(found.first) };
         let is_end_lost = rescue.is_end_lost(*id);
         let is_new = is_new || found.made.is_none();
-        plans.insert(name, Plan { id: *id, epoch, kept: first..found.next, indexed: 0, is_end_lost, is_new });
+        let (id, kept, kept_for) = (*id, first..found.next, Duration::MAX);
+        plans.insert(name, Plan { id, epoch, kept_for, kept, indexed: 0, is_end_lost, is_new });
     }
     Ok(plans)
 }
@@ -192,7 +197,8 @@ impl Salvage {
         if !is_whole {
             self.salvaged.lost.push(describe(name, plan, &missing));
         }
-        self.writer.begin(name, epoch, plan.kept.start, keys);
+        let row = ChannelRow { kept_for: plan.kept_for, ..ChannelRow::new(name.clone(), epoch, plan.kept.start) };
+        self.writer.begin(row, keys);
         self.salvaged.channels += 1;
         let mut next = plan.kept.start;
         while let Some(entries) = self.entries(plan, next)? {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealed::disk::Directory;
 
-use crate::core::message::{ChannelName, Message};
+use crate::core::message::Message;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 use crate::engine::store::KeptKey;
@@ -59,14 +59,13 @@ impl Writer {
         })
     }
 
-    /// Begins a channel whose first message has the number `next`.
-    pub(super) fn begin(&mut self, name: &ChannelName, epoch: Epoch, next: u64, keys: Vec<KeptKey>) {
+    /// Begins a channel, whose first message has the number `row.next`.
+    pub(super) fn begin(&mut self, row: ChannelRow, keys: Vec<KeptKey>) {
         self.last_channel += 1;
-        self.last_epoch = self.last_epoch.max(epoch);
-        RecordWriter { out: &mut self.frame, salt: self.salt }.made(self.last_channel, next, epoch, name);
-        let used = UnixMillis::default();
-        let row = ChannelRow { name: name.clone(), epoch, first: next, next, bytes: 0, used };
-        self.waiting.push(ChannelUpdate { id: self.last_channel, row, begin: next, entries: Vec::new(), keys });
+        self.last_epoch = self.last_epoch.max(row.epoch);
+        let (id, begin) = (self.last_channel, row.next);
+        RecordWriter { out: &mut self.frame, salt: self.salt }.made(id, begin, row.epoch, &row.name);
+        self.waiting.push(ChannelUpdate { id, row, begin, entries: Vec::new(), keys });
     }
 
     /// Adds a message to the channel that was begun last. `has_key` adds its idempotency key too.

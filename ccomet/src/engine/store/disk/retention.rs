@@ -1,0 +1,237 @@
+//! Retention, on the thread of the checkpoints: segments of which nothing is kept are removed, those
+//! of which little is kept are written again, and channels that no loop has in memory lose their
+//! old messages.
+//!
+//! Only the loop of a channel drops messages of it. So this module finds what is to be dropped, and
+//! sends it to the loops; the next checkpoint writes it to the index.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{error, info, warn};
+
+use super::events::Event;
+use super::index::{ChannelRow, IndexError, Moved};
+use super::log::{Segment, segment_name, segments};
+use super::opening::try_lock_index;
+use super::places::{Entry, SegmentId};
+use super::record::{ChannelId, FRAME_HEADER_BYTES, Record};
+use super::shared::{SharedStore, lock, read_lock};
+use crate::core::time::UnixMillis;
+
+/// The number of channels that are visited after a checkpoint.
+const VISITED_MAX: usize = 10_000;
+
+/// The number of entries that are looked at for old messages of a channel.
+const LOOKED_AT: usize = 64;
+
+/// A segment is written again if less than this share of it, in percent, is kept. At most one
+/// segment is written again after a checkpoint, so this takes less than what publishers write.
+const KEPT_MIN: u64 = 50;
+
+/// The bytes of a frame of moved messages: the writer waits while it is written.
+const MOVED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages that a channel is to drop.
+#[derive(Debug)]
+pub(super) struct Relief {
+    pub(super) id: ChannelId,
+    /// The channel as the index has it.
+    pub(super) row: ChannelRow,
+    /// The messages before this number are dropped.
+    pub(super) before: u64,
+    /// The bytes of these messages that count against the limit of the history.
+    pub(super) cost: u64,
+    /// Set if the channel is removed, since nothing of it has been kept for long.
+    pub(super) is_removed: bool,
+}
+
+/// The messages of a segment that are kept.
+type Live = BTreeMap<ChannelId, Vec<(u64, Entry)>>;
+
+impl SharedStore {
+    /// Keeps the disk within its limits after the checkpoint of that number, which ends before
+    /// segment `end`.
+    pub(super) fn retain(&self, checkpoint: u64, end: SegmentId, now: UnixMillis) {
+        // A backup that copies the index holds the lock.
+        let Ok(_lock) = try_lock_index(&self.directory) else { return };
+        self.remove_dead_segments(end);
+        let outcome = self.reliefs(end, now).and_then(|reliefs| {
+            self.send(checkpoint, reliefs);
+            self.compact(end)
+        });
+        if let Err(error) = outcome {
+            error!("cannot look for old messages in the store: {error}");
+        }
+    }
+
+    fn send(&self, checkpoint: u64, reliefs: Vec<Relief>) {
+        if reliefs.is_empty() {
+            return;
+        }
+        self.force_checkpoint();
+        let mut by_loop: BTreeMap<usize, Vec<Relief>> = BTreeMap::new();
+        for relief in reliefs {
+            by_loop.entry(relief.row.name.shard(self.loops())).or_default().push(relief);
+        }
+        for (to, reliefs) in by_loop {
+            self.post(to, Event::Relieve { checkpoint, reliefs });
+        }
+    }
+
+    /// Returns what is to be dropped: because the log is too large, or because it is too old.
+    fn reliefs(&self, end: SegmentId, now: UnixMillis) -> Result<Vec<Relief>, IndexError> {
+        let mut drops: BTreeMap<ChannelId, Relief> = BTreeMap::new();
+        for segment in self.excess(end) {
+            let live = self.live(segment)?;
+            info!("the store exceeds store.bytes_max: its oldest messages, of {} channels, are dropped", live.len());
+            for (id, entries) in live {
+                let before = entries.last().map_or(0, |(number, _)| number + 1);
+                if let Some(relief) = self.relief(id, before)? {
+                    drops.insert(id, relief);
+                }
+            }
+        }
+        let from = *lock(&self.visited);
+        let rows = read_lock(&self.index).rows_after(from, VISITED_MAX)?;
+        *lock(&self.visited) = if rows.len() < VISITED_MAX { 0 } else { rows.last().map_or(0, |(id, _)| *id) };
+        for (id, row) in rows {
+            if let Some(relief) = self.outdated(id, row, now)?
+                && !drops.contains_key(&id)
+            {
+                drops.insert(id, relief);
+            }
+        }
+        Ok(drops.into_values().collect())
+    }
+
+    fn relief(&self, id: ChannelId, before: u64) -> Result<Option<Relief>, IndexError> {
+        let index = read_lock(&self.index);
+        let Some(row) = index.row(id)?.filter(|row| row.first < before) else { return Ok(None) };
+        let count = usize::try_from(before - row.first).unwrap_or(usize::MAX);
+        let dropped = index.entries(id, row.first, false, count)?;
+        let cost = dropped.iter().take_while(|(number, _)| *number < before).map(|(_, entry)| u64::from(entry.cost));
+        Ok(Some(Relief { id, before, cost: cost.sum(), row, is_removed: false }))
+    }
+
+    /// Returns what a channel has to drop because of its age.
+    fn outdated(&self, id: ChannelId, row: ChannelRow, now: UnixMillis) -> Result<Option<Relief>, IndexError> {
+        let not_before = now.minus(row.kept_for);
+        if row.first == row.next {
+            let is_removed = now.saturating_since(row.used) > self.settings.idle_max.saturating_add(row.kept_for);
+            return Ok(is_removed.then(|| Relief { id, before: row.next, cost: 0, row, is_removed }));
+        }
+        if row.used < not_before {
+            let (before, cost) = (row.next, row.bytes);
+            return Ok(Some(Relief { id, before, cost, row, is_removed: false }));
+        }
+        let oldest = read_lock(&self.index).entries(id, row.first, false, LOOKED_AT)?;
+        let old = oldest.iter().take_while(|(_, entry)| entry.time < not_before);
+        let (before, cost) = old.fold((0, 0), |(_, cost), (number, entry)| (number + 1, cost + u64::from(entry.cost)));
+        Ok((before > row.first).then_some(Relief { id, before, cost, row, is_removed: false }))
+    }
+
+    /// Returns the oldest segments, by which the log exceeds its limit.
+    fn excess(&self, end: SegmentId) -> Vec<SegmentId> {
+        let Ok(ids) = segments(&self.directory) else { return Vec::new() };
+        let length = |id: &SegmentId| self.segment(*id).and_then(|file| file.len()).unwrap_or(0);
+        let lengths: Vec<(SegmentId, u64)> = ids.iter().map(|id| (*id, length(id))).collect();
+        let mut total: u64 = lengths.iter().map(|(_, length)| length).sum();
+        let mut excess = Vec::new();
+        for (id, length) in lengths.into_iter().filter(|(id, _)| *id < end) {
+            if total <= self.settings.bytes_max {
+                break;
+            }
+            total -= length;
+            excess.push(id);
+        }
+        excess
+    }
+
+    /// Finds the messages of a segment that are kept.
+    fn live(&self, segment: SegmentId) -> Result<Live, IndexError> {
+        let mut numbers: BTreeMap<ChannelId, BTreeSet<u64>> = BTreeMap::new();
+        match Segment::read(&self.directory, segment) {
+            Ok(read) => read.each_record(self.salt, |_, _, record| {
+                if let Record::Message { channel, number, .. } = record {
+                    numbers.entry(channel).or_default().insert(number);
+                }
+            }),
+            Err(error) => warn!("cannot read segment {segment} of the store: {error}"),
+        }
+        let index = read_lock(&self.index);
+        let mut live = Live::new();
+        for (id, numbers) in numbers {
+            let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { continue };
+            let Some(row) = index.row(id)?.filter(|row| row.first <= *last) else { continue };
+            let begin = row.first.max(*first);
+            let count = usize::try_from(last - begin).unwrap_or(usize::MAX).saturating_add(1);
+            let mut entries = index.entries(id, begin, false, count)?;
+            entries.retain(|(number, entry)| numbers.contains(number) && entry.segment == segment);
+            if !entries.is_empty() {
+                live.insert(id, entries);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Writes the messages of one segment again, if little of the segment is kept.
+    fn compact(&self, end: SegmentId) -> Result<(), IndexError> {
+        let kept = read_lock(&self.index).segments()?;
+        let is_sparse = |(id, bytes): &(&SegmentId, &u64)| {
+            let length = self.segment(**id).and_then(|file| file.len()).unwrap_or(0);
+            **id < end && **bytes * 100 < length * KEPT_MIN
+        };
+        let Some((segment, _)) = kept.iter().find(is_sparse) else { return Ok(()) };
+        let live = self.live(*segment)?;
+        let Ok(read) = Segment::read(&self.directory, *segment) else { return Ok(()) };
+        let mut moves: Vec<Moved> = Vec::new();
+        let mut frame = vec![0; FRAME_HEADER_BYTES];
+        let all = live.into_iter().flat_map(|(id, entries)| entries.into_iter().map(move |entry| (id, entry)));
+        let mut first_of_frame = 0;
+        for (id, (number, from)) in all {
+            let Some(record) = read.bytes(from.offset as usize, from.length as usize) else { continue };
+            let offset = frame.len() as u32;
+            frame.extend_from_slice(record);
+            moves.push(Moved { id, number, from, to: Entry { offset, ..from } });
+            if frame.len() >= MOVED_BYTES_MAX {
+                if !self.append_moved(&mut frame, &mut moves[first_of_frame..]) {
+                    return Ok(());
+                }
+                first_of_frame = moves.len();
+            }
+        }
+        if frame.len() > FRAME_HEADER_BYTES && !self.append_moved(&mut frame, &mut moves[first_of_frame..]) {
+            return Ok(());
+        }
+        read_lock(&self.index).move_places(&moves)
+    }
+
+    /// Appends a frame of moved messages, and notes their places. Returns whether it is kept.
+    fn append_moved(&self, frame: &mut Vec<u8>, moves: &mut [Moved]) -> bool {
+        let appended = {
+            let mut log = lock(&self.log);
+            let appended = log.append(frame);
+            appended.and_then(|place| log.sync().map(|()| place).map_err(super::log::NotKept::Failed))
+        };
+        frame.truncate(FRAME_HEADER_BYTES);
+        let Ok((segment, begin)) = appended else { return false };
+        for moved in moves {
+            moved.to = Entry { segment, offset: begin + moved.to.offset, ..moved.to };
+        }
+        true
+    }
+
+    /// Removes the segments before `end` of which nothing is kept.
+    pub(super) fn remove_dead_segments(&self, end: SegmentId) {
+        let (Ok(kept), Ok(segments)) = (read_lock(&self.index).segments(), segments(&self.directory)) else { return };
+        for id in segments.into_iter().filter(|id| *id < end || sealed::fault!("segment-removed-too-early")) {
+            if kept.contains_key(&id) {
+                continue;
+            }
+            self.forget_segment(id);
+            if let Err(error) = self.directory.remove(&segment_name(id)) {
+                warn!("cannot remove segment {id} of the store: {error}");
+            }
+        }
+    }
+}
