@@ -238,6 +238,17 @@ impl Torture {
     }
 }
 
+impl Drop for Torture {
+    /// Keeps the store of a failure.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let kept = std::env::temp_dir().join(format!("store-torture-{}", std::process::id()));
+            let _ = std::fs::rename(self.folder.join("data"), &kept);
+            eprintln!("the store is in {}", kept.display());
+        }
+    }
+}
+
 /// Reads the history of a channel after a position.
 fn history(front: SocketAddr, channel: usize, after: &str) -> Vec<(String, Id)> {
     let mut wire = Wire::connect(front).expect("a server");

@@ -32,6 +32,8 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use sealed::fault;
+
 use self::channel::{Channel, Trimmed};
 use self::checkpoint::{HandedOver, NextTime};
 use self::events::{Event, Found};
@@ -278,6 +280,11 @@ impl DiskStore {
     /// Hands over the changes since the last checkpoint, if one was begun.
     fn hand_over(&mut self, now: Tick) {
         let Some(number) = self.shared.wanted_checkpoint(self.index) else { return };
+        // The writer may have begun the checkpoint, behind frames of which the loop does not know
+        // yet, since the loop has last looked for events.
+        if !fault!("events-after-checkpoint-began") {
+            self.take_events();
+        }
         self.last_checkpoint = number;
         let (mut updates, mut names) = (Updates::default(), Vec::new());
         updates.removed = std::mem::take(&mut self.removed);

@@ -423,3 +423,27 @@ fn a_directory_has_one_owner() {
     let error = bench.start().expect_err("it is in use");
     assert!(matches!(error, StoreError::InUse(_)), "{error}");
 }
+
+#[test]
+fn a_checkpoint_has_what_was_written_just_before_it_began() {
+    let mut bench = Bench::new();
+    assert!(bench.publish("a", &["one"]));
+    bench.checkpoint();
+    let message = Draft { payload: "two".into(), ..Draft::default() }.taken_at(bench.now().time);
+    assert_eq!(bench.submit("a", StoreChange::Append(&[Arc::new(message)])), Submitted::Later);
+    let now = bench.now();
+    for store in &mut bench.stores {
+        store.flush(now);
+        store.take_events();
+    }
+    // Now, between two calls of the loop's thread, the writer writes and begins a checkpoint.
+    bench.sim.run_for(Duration::from_millis(5));
+    bench.shared.as_ref().expect("a store").begin_checkpoint();
+    for store in &mut bench.stores {
+        store.hand_over(now);
+    }
+    bench.sim.run_for(Duration::from_millis(5));
+    bench.restart();
+    assert!(bench.open("a").is_some());
+    assert_eq!(bench.all("a"), numbered(&["one", "two"]));
+}
