@@ -32,10 +32,8 @@ impl Index {
     /// Verifies the checksums of all pages. Returns an error if one is wrong.
     pub(in super::super) fn verify(&mut self) -> Result<()> {
         let Some(database) = &mut self.0 else { return Err(damaged("it is closed")) };
-        match guarded(|| database.check_integrity().map_err(wrap))? {
-            true => Ok(()),
-            false => Err(damaged("pages had wrong checksums")),
-        }
+        let is_whole = guarded(|| database.check_integrity().map_err(wrap))?;
+        if is_whole { Ok(()) } else { Err(damaged("pages had wrong checksums")) }
     }
 
     /// Returns the id that a name has.

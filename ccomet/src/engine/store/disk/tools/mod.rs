@@ -146,14 +146,16 @@ impl StoreTools {
         if !self.path.is_dir() {
             return Err(none());
         }
-        let opened = Disk::system().open_dir(&self.path).and_then(|directory| Ok((directory.list()?, directory)));
-        let (files, directory) = opened.map_err(|source| StoreError::Io {
-            action: "open the directory",
-            path: self.path.clone(),
-            source,
-        })?;
-        let is_store = files.iter().any(|name| name == super::index::INDEX_FILE || name.ends_with(".log"));
-        if is_store { Ok(directory) } else { Err(none()) }
+        let opened = Disk::system().open_dir(&self.path).and_then(|directory| {
+            let has_log = !segments(&directory)?.is_empty();
+            let has_index = directory.list()?.iter().any(|name| name == super::index::INDEX_FILE);
+            Ok((directory, has_log || has_index))
+        });
+        match opened {
+            Ok((directory, true)) => Ok(directory),
+            Ok((_, false)) => Err(none()),
+            Err(source) => Err(StoreError::Io { action: "open the directory", path: self.path.clone(), source }),
+        }
     }
 
     fn hold(&self) -> Result<Held, StoreError> {

@@ -150,13 +150,13 @@ fn plans(
         {
             continue;
         }
-        let (name, epoch) = match &found.made {
-            Some((name, epoch)) => (name.clone(), *epoch),
-            None => {
-                let name = format!("salvage.{id}");
-                lost.push(format!("the name of channel {id}, whose messages are in {name}"));
-                (ChannelName::new(&name).map_err(|error| Refused::Damaged(error.to_string()))?, Epoch(0))
-            }
+        let (name, epoch) = if let Some(made) = &found.made {
+            made.clone()
+        } else {
+            let name = format!("salvage.{id}");
+            lost.push(format!("the name of channel {id}, whose messages are in {name}"));
+            // No epoch is 0: the channel gets a new one.
+            (ChannelName::new(&name).map_err(|error| Refused::Damaged(error.to_string()))?, Epoch(0))
         };
         // Without an index, nothing says which of the oldest messages were dropped.
         let first = found.entries.keys().next().copied().unwrap_or(found.next);
@@ -184,10 +184,8 @@ impl Salvage {
         let missing = self.missing(plan)?;
         let is_whole = missing.is_empty() && !plan.is_end_lost;
         let (mut epoch, mut keys) = (plan.epoch, Vec::new());
-        if is_whole {
-            if let Some(index) = self.index.as_ref().filter(|_| plan.indexed > 0) {
-                keys = index.keys(plan.id, UnixMillis::default())?;
-            }
+        if let Some(index) = self.index.as_ref().filter(|_| is_whole && plan.indexed > 0) {
+            keys = index.keys(plan.id, UnixMillis::default())?;
         }
         if !is_whole || plan.is_new {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
