@@ -53,7 +53,7 @@ fn channel_of((publisher, number): Id) -> usize {
 fn read_item(item: &Value) -> (String, Id) {
     assert_eq!(item["type"], "message", "{item}");
     let text = item["data"].as_str().expect("data");
-    let mut parts = text.split('-').map(|part| part.parse::<u32>());
+    let mut parts = text.split('-').map(str::parse::<u32>);
     let (Some(Ok(publisher)), Some(Ok(number))) = (parts.next(), parts.next()) else { panic!("not a message: {text}") };
     assert!(text == data((publisher, number)), "the data was changed: {text}");
     (item["position"].as_str().expect("a position").to_owned(), (publisher, number))

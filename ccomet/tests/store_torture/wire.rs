@@ -57,7 +57,7 @@ impl Wire {
     }
 
     fn part(&mut self) -> io::Result<Part> {
-        let mut bytes = [0; 64 * 1024];
+        let mut bytes = vec![0; 64 * 1024];
         loop {
             if let Some(part) = self.responses.next().expect("HTTP") {
                 return Ok(part);

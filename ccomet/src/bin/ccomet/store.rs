@@ -1,5 +1,6 @@
 //! `ccomet store`: tools for the directory of a store.
 
+use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -70,7 +71,7 @@ impl StoreArguments {
                 if damages.is_empty() {
                     return Ok("nothing is wrong\n".to_owned());
                 }
-                print(&damages.iter().map(|damage| format!("{damage}\n")).collect::<String>())?;
+                print(&lines(&damages, ""))?;
                 Err(format!("the store is damaged in {} places", damages.len()).into())
             }
             Tool::Stats => Ok(describe(&tools.stats()?)),
@@ -85,7 +86,7 @@ impl StoreArguments {
             }
             Tool::Salvage { to, new_epochs } => {
                 let salvaged = tools.salvage(to, *new_epochs)?;
-                let lost: String = salvaged.lost.iter().map(|lost| format!("lost: {lost}\n")).collect();
+                let lost = lines(&salvaged.lost, "lost: ");
                 let (channels, messages) = (salvaged.channels, salvaged.messages);
                 Ok(format!("{lost}{channels} channels with {messages} messages are in {}\n", to.display()))
             }
@@ -99,6 +100,11 @@ impl StoreArguments {
 
 fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+/// Returns a line for each item.
+fn lines(items: &[impl Display], before: &str) -> String {
+    items.iter().map(|item| format!("{before}{item}\n")).collect::<Vec<_>>().concat()
 }
 
 fn describe(stats: &StoreStats) -> String {
