@@ -111,7 +111,7 @@ pub use config::{
     Times, listen_address,
 };
 #[cfg(feature = "disk")]
-pub use engine::StoreError;
+pub use engine::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};
 pub use handle::{Handle, HandleError};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};

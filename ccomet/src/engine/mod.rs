@@ -33,12 +33,12 @@ pub(crate) use peer::Mail;
 pub(crate) use request::{BroadcastOrder, Refusal, Reply, Request};
 pub(crate) use router::Engine;
 pub(crate) use shard::ShardLimits;
-#[cfg(feature = "disk")]
-pub use store::StoreError;
 #[cfg(feature = "sim")]
 pub use store::StoreFaults;
 #[cfg(feature = "sim")]
 pub(crate) use store::UnreliableStore;
+#[cfg(feature = "disk")]
+pub use store::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};
 #[cfg(feature = "disk")]
 pub(crate) use store::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
 pub(crate) use store::{MemoryStore, Store};

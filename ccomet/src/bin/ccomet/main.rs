@@ -4,6 +4,8 @@ mod descriptors;
 mod import_icomet;
 mod logging;
 mod service_manager;
+#[cfg(feature = "disk")]
+mod store;
 mod token;
 
 use std::io::Write;
@@ -16,6 +18,8 @@ use ccomet::{Config, Server};
 use clap::{Parser, Subcommand};
 
 use crate::import_icomet::ImportIcomet;
+#[cfg(feature = "disk")]
+use crate::store::StoreArguments;
 use crate::token::TokenArguments;
 
 /// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a
@@ -67,6 +71,9 @@ enum Command {
     /// Prints an icomet.conf as settings of this server, and warns of settings without an
     /// equivalent
     ImportIcomet(ImportIcomet),
+    /// Checks, inspects, salvages or backs up the store in the directory `--data`
+    #[cfg(feature = "disk")]
+    Store(StoreArguments),
 }
 
 const EXAMPLES: &str = "\
@@ -113,6 +120,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             return Ok(std::io::stdout().write_all(config.to_toml().as_bytes())?);
         }
         Some(Command::Token(token)) => return Ok(writeln!(std::io::stdout(), "{}", token.run(&config)?)?),
+        #[cfg(feature = "disk")]
+        Some(Command::Store(store)) => return store.run(config.store.path.as_deref()),
         Some(Command::ImportIcomet(_)) | None => {}
     }
     let _log = logging::start(&config.log.level)?;

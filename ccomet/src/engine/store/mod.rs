@@ -29,6 +29,8 @@ use std::sync::Arc;
 #[cfg(feature = "disk")]
 pub use disk::StoreError;
 #[cfg(feature = "disk")]
+pub use disk::tools::{BackedUp, Damage, Salvaged, SegmentStats, StoreStats, StoreTools};
+#[cfg(feature = "disk")]
 pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
 pub(crate) use memory::MemoryStore;
 #[cfg(feature = "sim")]

@@ -12,6 +12,7 @@ use tracing::error;
 
 use super::events::Event;
 use super::index::{LogPosition, StoreState, Updates};
+use super::opening::try_lock_index;
 use super::shared::{SharedStore, lock, read_lock, write_lock};
 use crate::core::position::Epoch;
 use crate::core::time::{LoopTime, UnixMillis};
@@ -187,6 +188,8 @@ impl SharedStore {
         parts: &[Option<Updates>],
         keys_from: UnixMillis,
     ) -> Result<(), Box<dyn std::error::Error>> {
+        // A backup that copies the index holds the lock; the next attempt writes the checkpoint.
+        let _lock = try_lock_index(&self.directory).map_err(|_| "a backup copies the index")?;
         if !fault!("checkpoint-before-log") {
             lock(&self.log).sync()?;
         }

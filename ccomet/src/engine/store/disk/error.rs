@@ -20,6 +20,12 @@ pub enum StoreError {
     /// Another process uses the directory.
     #[error("another process uses the store {}", .0.display())]
     InUse(PathBuf),
+    /// The directory has no store.
+    #[error("there is no store in {}", .0.display())]
+    NoStore(PathBuf),
+    /// The directory to which a tool writes is there already.
+    #[error("{} is there already: name a directory that does not exist", .0.display())]
+    Exists(PathBuf),
     /// A newer version of the program has written the store.
     #[error("the store {} has format {found}, which a newer version has written: this one knows {known}", path.display())]
     Newer {

@@ -2,6 +2,8 @@
 //! redb database, which is written at checkpoints only: what the log has gained since the last
 //! checkpoint is read again at the start.
 
+mod scan;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +21,8 @@ use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 use crate::engine::store::KeptKey;
+
+pub(super) use scan::INDEX_FILE;
 
 const FILE: &str = "index.redb";
 const NEW_FILE: &str = "index.new";
@@ -42,10 +46,12 @@ pub(super) const SEGMENTS: TableDefinition<'_, u32, u64> = TableDefinition::new(
 pub(super) type IndexError = Box<redb::Error>;
 pub(super) type Result<T> = std::result::Result<T, IndexError>;
 
+#[allow(clippy::unnecessary_box_returns)] // as in results
 pub(super) fn wrap(error: impl Into<redb::Error>) -> IndexError {
     Box::new(error.into())
 }
 
+#[allow(clippy::unnecessary_box_returns)] // as in results
 pub(super) fn io_error(error: io::Error) -> IndexError {
     Box::new(redb::Error::Io(error))
 }
@@ -81,6 +87,7 @@ pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(damaged("it cannot be read")))
 }
 
+#[allow(clippy::unnecessary_box_returns)] // as in results
 pub(super) fn damaged(what: &str) -> IndexError {
     Box::new(redb::Error::Corrupted(what.to_owned()))
 }

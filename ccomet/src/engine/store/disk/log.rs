@@ -33,7 +33,7 @@ pub(super) fn segments(directory: &Directory) -> io::Result<Vec<SegmentId>> {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) header: SegmentHeader,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Segment {
@@ -41,7 +41,12 @@ impl Segment {
         let file = directory.open(&segment_name(id))?;
         let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, 0)?;
-        Ok(Self { header: read_segment_header(&bytes), bytes })
+        Ok(Self::of(bytes))
+    }
+
+    /// Creates a segment of the contents of its file.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self { header: read_segment_header(&bytes), bytes }
     }
 
     /// Visits the records of all frames up to the first that is not whole: the offset and the

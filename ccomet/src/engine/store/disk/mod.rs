@@ -24,6 +24,7 @@ mod retention;
 mod settings;
 mod shared;
 mod tables;
+pub(crate) mod tools;
 
 #[cfg(test)]
 mod tests;
@@ -190,7 +191,7 @@ impl DiskStore {
             match event {
                 Event::Written { number, place } => self.written(number, place),
                 Event::Page { read, part } => {
-                    self.outcomes.push_back(Outcome::Page { read, part: part.map_err(|_| Unreadable) })
+                    self.outcomes.push_back(Outcome::Page { read, part: part.map_err(|_| Unreadable) });
                 }
                 Event::Opened { channel, found } => self.opened(channel, found.map_err(|_| Unreadable)),
                 Event::Oldest { channel, id, begin, entries } => {
@@ -201,7 +202,9 @@ impl DiskStore {
                 Event::Names { read, found } => self.named(read, found.map_err(|_| Unreadable)),
                 Event::Checkpointed => self.checkpointed(),
                 Event::Relieve { checkpoint, reliefs } => {
-                    reliefs.into_iter().for_each(|relief| self.relieve(checkpoint, relief));
+                    for relief in reliefs {
+                        self.relieve(checkpoint, relief);
+                    }
                 }
             }
         }
@@ -222,7 +225,9 @@ impl DiskStore {
                         for entry in entries {
                             channel.add(Entry { segment, offset: begin + entry.offset, ..entry });
                         }
-                        keys.into_iter().for_each(|key| channel.add_key(key));
+                        for key in keys {
+                            channel.add_key(key);
+                        }
                     }
                     ChangeKind::Clear => channel.clear(),
                     ChangeKind::Remove => self.gone(&name),

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use sealed::disk::{Directory, Disk};
+use sealed::disk::{Directory, Disk, Lock};
 use sealed::fault;
 use tracing::{info, warn};
 
@@ -22,10 +24,18 @@ use crate::core::message::Message;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
+
+/// The lock of the process that writes or copies the index. A backup holds it while it copies the
+/// index of a running server, which waits with the next checkpoint.
+const INDEX_LOCK: &str = "index.lock";
+
+/// The time between two attempts to get the lock of the index.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The reason why a store cannot be opened, without its path.
-enum Refused {
+#[derive(Debug)]
+pub(super) enum Refused {
     Io(&'static str, io::Error),
     Index(IndexError),
     Newer(u32),
@@ -35,6 +45,32 @@ enum Refused {
 impl From<IndexError> for Refused {
     fn from(error: IndexError) -> Self {
         Self::Index(error)
+    }
+}
+
+impl Refused {
+    pub(super) fn at(self, path: PathBuf) -> StoreError {
+        match self {
+            Self::Io(action, source) => StoreError::Io { action, path, source },
+            Self::Index(source) => StoreError::Index { path, source },
+            Self::Newer(found) => StoreError::Newer { path, found, known: VERSION },
+            Self::Damaged(what) => StoreError::Damaged { path, what },
+        }
+    }
+}
+
+/// Tries to lock the index.
+pub(super) fn try_lock_index(directory: &Directory) -> io::Result<Lock> {
+    directory.lock(INDEX_LOCK)
+}
+
+/// Waits until no other process writes or copies the index, and locks it.
+pub(super) fn lock_index(directory: &Directory) -> io::Result<Lock> {
+    loop {
+        match try_lock_index(directory) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(LOCK_INTERVAL),
+            other => return other,
+        }
     }
 }
 
@@ -58,13 +94,10 @@ impl SharedStore {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(StoreError::InUse(path)),
             other => other.map_err(io("lock the directory"))?,
         };
+        let index_lock = lock_index(&directory).map_err(io("lock the index"))?;
         let opened = read_all(&directory, &settings, salt);
-        let (index, log, state) = opened.map_err(|refused| match refused {
-            Refused::Io(action, source) => StoreError::Io { action, path, source },
-            Refused::Index(source) => StoreError::Index { path, source },
-            Refused::Newer(found) => StoreError::Newer { path, found, known: VERSION },
-            Refused::Damaged(what) => StoreError::Damaged { path, what },
-        })?;
+        drop(index_lock);
+        let (index, log, state) = opened.map_err(|refused| refused.at(path))?;
         let StoreState { salt, last_channel, last_epoch, .. } = state;
         let parts = Parts { settings, directory, lock, crews, index, log, salt, last_channel, last_epoch };
         let shared = Arc::new(Self::new(parts, loops));
@@ -100,34 +133,35 @@ fn read_all(
     Ok((index, log, state))
 }
 
-fn random() -> Result<u32, Refused> {
+pub(super) fn random() -> Result<u32, Refused> {
     let bits: Result<[u8; 4], _> = ring::rand::generate(&SystemRandom::new()).map(ring::rand::Random::expose);
     let failed = |_| Refused::Io("get random bits for the store", io::Error::other("the system has none"));
     bits.map(u32::from_ne_bytes).map_err(failed)
 }
 
 /// The log behind the last checkpoint, as it is read.
-struct Replay<'a> {
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
     index: &'a Index,
     state: StoreState,
-    channels: BTreeMap<ChannelId, ChannelUpdate>,
-    removed: Vec<ChannelId>,
+    pub(super) channels: BTreeMap<ChannelId, ChannelUpdate>,
+    pub(super) removed: Vec<ChannelId>,
     messages: u64,
     /// The end of the last frame.
-    end: (SegmentId, usize),
+    pub(super) end: (SegmentId, usize),
     /// The frames of which no later one says that they are on the disk: the sequence, the segment,
     /// the offset and the bytes of each.
     unsure: Vec<(u64, SegmentId, u64, Vec<u8>)>,
 }
 
 impl<'a> Replay<'a> {
-    fn new(index: &'a Index, state: StoreState) -> Self {
+    pub(super) fn new(index: &'a Index, state: StoreState) -> Self {
         let end = (state.position.segment, state.position.offset as usize);
         Self { index, state, channels: BTreeMap::new(), removed: Vec::new(), messages: 0, end, unsure: Vec::new() }
     }
 
     /// Reads the frames of these segments.
-    fn read(&mut self, directory: &Directory, ids: &[SegmentId]) -> Result<(), Refused> {
+    pub(super) fn read(&mut self, directory: &Directory, ids: &[SegmentId]) -> Result<(), Refused> {
         for (index, id) in ids.iter().enumerate() {
             if *id != self.state.position.segment + index as u32 {
                 return Err(Refused::Damaged(format!("segment {} of its log is missing", id - 1)));
@@ -214,7 +248,7 @@ impl<'a> Replay<'a> {
                     return Err(Refused::Damaged(format!("a message of channel {name} is missing before {number}")));
                 }
                 if number == update.row.next || fault!("index-applied-twice") {
-                    add_message(update, segment, (offset, length), Arc::new(message));
+                    add_message(update, segment, (offset, length), &message);
                     self.messages += 1;
                 }
             }
@@ -286,7 +320,7 @@ fn new_update(id: ChannelId, row: ChannelRow) -> ChannelUpdate {
     ChannelUpdate { id, begin: row.next, row, entries: Vec::new(), keys: Vec::new() }
 }
 
-fn add_message(update: &mut ChannelUpdate, segment: SegmentId, place: (usize, usize), message: Arc<Message>) {
+fn add_message(update: &mut ChannelUpdate, segment: SegmentId, place: (usize, usize), message: &Message) {
     let cost = message.cost();
     let entry =
         Entry { segment, offset: place.0 as u32, length: place.1 as u32, cost: cost as u32, time: message.time() };
@@ -295,5 +329,5 @@ fn add_message(update: &mut ChannelUpdate, segment: SegmentId, place: (usize, us
     row.bytes += cost as u64;
     row.used = message.time();
     update.entries.push(entry);
-    update.keys.extend(super::key_of(&message, row.next).filter(|_| !fault!("keys-not-replayed")));
+    update.keys.extend(super::key_of(message, row.next).filter(|_| !fault!("keys-not-replayed")));
 }

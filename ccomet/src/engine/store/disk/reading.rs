@@ -30,6 +30,9 @@ const NAMES_READ: usize = 1_000;
 const WINDOW_MESSAGES: usize = 100;
 const WINDOW_BYTES: usize = 64 * 1024;
 
+/// A message with its number; `None` if it is damaged or gone.
+type ReadMessage = (u64, Option<Arc<Message>>);
+
 /// A channel, as a loop knows it.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
@@ -106,7 +109,7 @@ impl SharedStore {
         &self,
         id: ChannelId,
         entries: &[(u64, Entry)],
-    ) -> Result<Vec<(u64, Option<Arc<Message>>)>, IndexError> {
+    ) -> Result<Vec<ReadMessage>, IndexError> {
         let mut messages = Vec::with_capacity(entries.len());
         let mut rest = entries;
         while !rest.is_empty() {

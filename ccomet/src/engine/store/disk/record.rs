@@ -42,7 +42,9 @@ pub(super) struct Salt(pub(super) u32);
 impl Salt {
     fn checksum(self, parts: &[&[u8]]) -> u32 {
         let mut hasher = Hasher::new_with_initial(self.0);
-        parts.iter().for_each(|part| hasher.update(part));
+        for part in parts {
+            hasher.update(part);
+        }
         hasher.finalize()
     }
 }
@@ -218,7 +220,9 @@ impl RecordWriter<'_> {
             let mut flags = if message.is_broadcast() { IS_BROADCAST } else { 0 };
             let texts =
                 [(HAS_SENDER, message.sender.as_deref()), (HAS_EVENT, message.event()), (HAS_KEY, message.key())];
-            texts.iter().for_each(|(flag, text)| flags |= if text.is_some() { *flag } else { 0 });
+            for (flag, text) in &texts {
+                flags |= if text.is_some() { *flag } else { 0 };
+            }
             flags |= if expires.is_some() { EXPIRES } else { 0 };
             put_varint(out, message.time().as_millis());
             out.push(flags);

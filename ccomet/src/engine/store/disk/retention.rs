@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::events::Event;
 use super::index::{ChannelRow, IndexError, Moved, guarded};
 use super::log::{AppendError, Segment, segment_name, segments};
+use super::opening::try_lock_index;
 use super::places::{Entry, SegmentId};
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Record};
 use super::shared::{SharedStore, lock, read_lock};
@@ -51,6 +52,8 @@ impl SharedStore {
     /// Keeps the disk within its limits after the checkpoint of that number, which ends before
     /// segment `end`.
     pub(super) fn retain(&self, checkpoint: u64, end: SegmentId, now: UnixMillis) {
+        // A backup that copies the index holds the lock.
+        let Ok(_lock) = try_lock_index(&self.directory) else { return };
         self.remove_dead_segments(end);
         let outcome = guarded(|| {
             self.send(checkpoint, self.reliefs(end, now)?);
@@ -115,7 +118,7 @@ impl SharedStore {
         let not_before = now.minus(row.kept_for);
         if row.first == row.next {
             let is_removed = now.saturating_since(row.used) > self.settings.idle_max.saturating_add(row.kept_for);
-            return Ok(is_removed.then(|| Relief { id, before: row.next, cost: 0, row, is_removed }));
+            return Ok(is_removed.then_some(Relief { id, before: row.next, cost: 0, row, is_removed }));
         }
         if row.used < not_before {
             let (before, cost) = (row.next, row.bytes);

@@ -251,7 +251,9 @@ impl SharedStore {
         let length = batches.iter().map(|batch| batch.records.len()).sum::<usize>();
         let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + length);
         frame.resize(FRAME_HEADER_BYTES, 0);
-        batches.iter().for_each(|batch| frame.extend_from_slice(&batch.records));
+        for batch in &batches {
+            frame.extend_from_slice(&batch.records);
+        }
         let (kept, position) = {
             let mut log = lock(&self.log);
             (log.append(&mut frame), log.position())

@@ -4,6 +4,7 @@
 mod crashes;
 mod details;
 mod retention;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

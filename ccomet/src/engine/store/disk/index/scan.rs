@@ -1,0 +1,59 @@
+//! Reading all of an index, for the tools.
+
+use std::io;
+
+use redb::{ReadableDatabase, ReadableTableMetadata};
+use sealed::disk::Directory;
+
+use super::{BLOCKS, FILE, Index, NAMES, Result, damaged, guarded, io_error, open, wrap};
+use crate::engine::store::disk::record::ChannelId;
+
+/// The name of the index's file, for reports.
+pub(in super::super) const INDEX_FILE: &str = FILE;
+
+/// The cache of an index that a tool reads.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+
+impl Index {
+    /// Opens the index of a store; `None` if there is none. Repairs it after a crash, as the server
+    /// does.
+    pub(in super::super) fn open_existing(directory: &Directory) -> Result<Option<Self>> {
+        let file = match directory.open(FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(io_error)?,
+        };
+        if file.len().map_err(io_error)? == 0 {
+            return Err(damaged("it is empty"));
+        }
+        let database = guarded(|| open(file, CACHE_BYTES))?;
+        Ok(Some(Self { database: Some(database), directory: directory.clone() }))
+    }
+
+    /// Verifies the checksums of all pages. Returns an error if one is wrong.
+    pub(in super::super) fn verify(&mut self) -> Result<()> {
+        let Some(database) = &mut self.database else { return Err(damaged("it is closed")) };
+        let is_whole = guarded(|| database.check_integrity().map_err(wrap))?;
+        if is_whole { Ok(()) } else { Err(damaged("pages had wrong checksums")) }
+    }
+
+    /// Returns the id that a name has.
+    pub(in super::super) fn id_of(&self, name: &str) -> Result<Option<ChannelId>> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        let names = transaction.open_table(NAMES).map_err(wrap)?;
+        Ok(names.get(name).map_err(wrap)?.map(|id| id.value()))
+    }
+
+    /// Returns the number of names.
+    pub(in super::super) fn name_count(&self) -> Result<u64> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        transaction.open_table(NAMES).map_err(wrap)?.len().map_err(wrap)
+    }
+
+    /// Returns the next channel, after an id, that has places of messages.
+    pub(in super::super) fn owner_after(&self, after: ChannelId) -> Result<Option<ChannelId>> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        let blocks = transaction.open_table(BLOCKS).map_err(wrap)?;
+        let next = blocks.range((after + 1, 0)..).map_err(wrap)?.next().transpose().map_err(wrap)?;
+        Ok(next.map(|(key, _)| key.value().0))
+    }
+}

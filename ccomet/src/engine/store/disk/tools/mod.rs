@@ -1,0 +1,189 @@
+//! Tools for a store: `check`, `stats`, `dump` and `salvage` for one whose server is stopped, and
+//! `backup` for one that is in use.
+//!
+//! A tool that reads sees a store as the server would after a start (`view.rs`), but writes
+//! nothing. A tool that makes a store writes it beside the place where it shall be, and renames it
+//! at the end: so a store that is there is whole.
+
+pub(super) mod backup;
+pub(super) mod check;
+pub(super) mod dump;
+mod records;
+mod rescue;
+pub(super) mod salvage;
+pub(super) mod stats;
+pub(super) mod view;
+mod writer;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sealed::disk::{Directory, Disk};
+
+pub use self::backup::BackedUp;
+pub use self::salvage::Salvaged;
+pub use self::stats::{SegmentStats, StoreStats};
+use self::view::{Held, View};
+use super::error::StoreError;
+use super::log::{segment_name, segments};
+
+/// A damage of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The name of the file.
+    pub file: String,
+    /// The offset in the file, if the damage has one.
+    pub offset: Option<u64>,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.offset {
+            Some(offset) => write!(f, "{} at byte {offset}: {}", self.file, self.what),
+            None => write!(f, "{}: {}", self.file, self.what),
+        }
+    }
+}
+
+/// The tools for the store in a directory.
+///
+/// All but [`backup`](Self::backup) need the store for themselves: they return
+/// [`StoreError::InUse`] while a server uses it.
+///
+/// # Examples
+/// ```no_run
+/// let mut tools = ccomet::StoreTools::new("/var/lib/ccomet").on_progress(|step|
+/// eprintln!("{step}")); for damage in tools.check()? {
+///     println!("{damage}");
+/// }
+/// # Ok::<(), ccomet::StoreError>(())
+/// ```
+pub struct StoreTools {
+    path: PathBuf,
+    progress: Box<dyn FnMut(&str)>,
+}
+
+impl fmt::Debug for StoreTools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreTools").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl StoreTools {
+    /// Creates the tools for a directory.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), progress: Box::new(|_| {}) }
+    }
+
+    /// Sets a function that is called often, with the present step of the work as text.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl FnMut(&str) + 'static) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+
+    /// Reads all of the store, and returns what is wrong.
+    ///
+    /// # Errors
+    /// If the directory has no store, if it is in use, or if it cannot be read.
+    pub fn check(&mut self) -> Result<Vec<Damage>, StoreError> {
+        let held = self.hold()?;
+        check::check(&held.directory, &mut *self.progress).map_err(|refused| refused.at(self.path.clone()))
+    }
+
+    /// Counts what the store has.
+    ///
+    /// # Errors
+    /// In the cases of [`check`](Self::check), and if the store is damaged.
+    pub fn stats(&mut self) -> Result<StoreStats, StoreError> {
+        let held = self.hold()?;
+        stats::stats(&held.directory, &mut *self.progress).map_err(|refused| refused.at(self.path.clone()))
+    }
+
+    /// Writes the messages of one channel, or of all, each as a line of JSON. Returns their number.
+    ///
+    /// # Errors
+    /// In the cases of [`check`](Self::check), if the store is damaged, and if `out` fails.
+    pub fn dump(&mut self, channel: Option<&str>, out: &mut dyn io::Write) -> Result<u64, StoreError> {
+        let held = self.hold()?;
+        let dumped = View::open(&held.directory).and_then(|view| dump::dump(&view, channel, out, &mut *self.progress));
+        dumped.map_err(|refused| refused.at(self.path.clone()))
+    }
+
+    /// Makes a new store in the directory `to`, with all messages of this one that can be read. The
+    /// store itself is not changed, and may be one that the server refuses to open. With
+    /// `new_epochs`, readers of all channels are notified of a gap: positions that clients have of
+    /// later messages, which this store lacks, never mean others.
+    ///
+    /// # Errors
+    /// If the directory has no store, if it is in use, if `to` exists or cannot be written, or if a
+    /// newer version has written the store.
+    pub fn salvage(&mut self, to: &Path, new_epochs: bool) -> Result<Salvaged, StoreError> {
+        let held = self.hold()?;
+        let (path, progress) = (&self.path, &mut *self.progress);
+        make(to, |new| {
+            salvage::salvage(&held.directory, new, new_epochs, progress).map_err(|refused| refused.at(path.clone()))
+        })
+    }
+
+    /// Copies the store to the directory `to`, while a server uses it or not. The copy has all that
+    /// was accepted before the call.
+    ///
+    /// # Errors
+    /// If the directory has no store, if `to` exists or cannot be written, or if the copy is
+    /// damaged, which means that the store is.
+    pub fn backup(&mut self, to: &Path) -> Result<BackedUp, StoreError> {
+        let directory = self.open()?;
+        let (path, progress) = (&self.path, &mut *self.progress);
+        make(to, |new| backup::backup(&directory, new, progress).map_err(|refused| refused.at(path.clone())))
+    }
+
+    fn open(&self) -> Result<Directory, StoreError> {
+        let none = || StoreError::NoStore(self.path.clone());
+        if !self.path.is_dir() {
+            return Err(none());
+        }
+        let opened = Disk::system().open_dir(&self.path).and_then(|directory| {
+            let has_log = !segments(&directory)?.is_empty();
+            let has_index = directory.list()?.iter().any(|name| name == super::index::INDEX_FILE);
+            Ok((directory, has_log || has_index))
+        });
+        match opened {
+            Ok((directory, true)) => Ok(directory),
+            Ok((_, false)) => Err(none()),
+            Err(source) => Err(StoreError::Io { action: "open the directory", path: self.path.clone(), source }),
+        }
+    }
+
+    fn hold(&self) -> Result<Held, StoreError> {
+        let path = self.path.clone();
+        Held::lock(self.open()?).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => StoreError::InUse(path),
+            _ => StoreError::Io { action: "lock the directory", path, source: error },
+        })
+    }
+}
+
+/// Makes a directory as a whole: under another name, which it loses at the end.
+fn make<T>(to: &Path, fill: impl FnOnce(&Directory) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let disk = Disk::system();
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    for path in [to, &partial] {
+        if path.exists() {
+            return Err(StoreError::Exists(path.to_owned()));
+        }
+    }
+    let io = |action| move |source| StoreError::Io { action, path: to.to_owned(), source };
+    let directory = disk.open_dir(&partial).map_err(io("create the directory"))?;
+    let filled = fill(&directory)?;
+    drop(directory);
+    std::fs::rename(&partial, to).map_err(io("rename the new directory"))?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.open_dir(parent).and_then(|parent| parent.sync()).map_err(io("sync the directory above"))?;
+    Ok(filled)
+}

@@ -1,0 +1,208 @@
+//! The subcommand `store`, on a real disk.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{Client, Folder, Process};
+use serde_json::Value;
+
+/// Small segments and frequent checkpoints, and a history without limits.
+const SETTINGS: &str = "
+[store]
+segment_bytes = 1048576
+checkpoint_bytes = 1048576
+[history]
+messages_max = 1000000
+bytes_max = 17179869184
+";
+
+fn server(data: &Path) -> Process {
+    let config = data.with_extension("toml");
+    fs::write(&config, SETTINGS).expect("settings");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "2", "--log", "warn", "--data"]);
+    Process::run(command.arg(data).arg("--config").arg(config))
+}
+
+fn store(data: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    command.arg("--data").arg(data).arg("store").args(arguments).output().expect("it runs")
+}
+
+/// Runs a tool that must succeed, and returns what it prints.
+fn print(data: &Path, arguments: &[&str]) -> String {
+    let output = store(data, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Runs a tool that must fail, and returns what it prints and its errors.
+fn fail(data: &Path, arguments: &[&str]) -> String {
+    let output = store(data, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+/// Makes a store with two channels, whose server was killed.
+fn filled(data: &Path) {
+    let mut server = server(data);
+    let mut client = Client::connect(server.front);
+    for number in 0..20 {
+        client.publish("news", format!("news {number}"));
+        client.publish("other", format!("other {number}"));
+    }
+    client.publish("other", b"\xff\xfe");
+    server.kill();
+}
+
+fn history(server: &Process, channel: &str) -> Vec<String> {
+    let mut client = Client::connect(server.front);
+    client.get(&format!("/channels/{channel}?after=oldest&wait=0")).messages()
+}
+
+/// Returns the segment that has the messages.
+fn segment(data: &Path) -> PathBuf {
+    data.join("0000000001.log")
+}
+
+#[test]
+fn a_whole_store_is_checked_counted_and_printed() {
+    let folder = Folder::new("whole");
+    let data = folder.join("data");
+    filled(&data);
+    assert_eq!(print(&data, &["check"]), "nothing is wrong\n");
+    let stats = print(&data, &["stats"]);
+    assert!(
+        stats.contains("channels                 2\n") && stats.contains("messages                 41\n"),
+        "{stats}"
+    );
+    let lines: Vec<Value> =
+        print(&data, &["dump"]).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 41);
+    assert_eq!((&lines[0]["channel"], &lines[0]["data"]), (&"news".into(), &"news 0".into()));
+    assert_eq!((&lines[40]["channel"], &lines[40]["data_base64"]), (&"other".into(), &"//4=".into()));
+    assert_eq!(print(&data, &["dump", "news"]).lines().count(), 20);
+    // The positions are those of the clients.
+    let server = server(&data);
+    let position = lines[10]["position"].as_str().expect("a position");
+    let reply = Client::connect(server.front).get(&format!("/channels/news?after={position}&wait=0"));
+    assert_eq!(reply.messages()[0], "news 11");
+    for tool in [&["check"][..], &["stats"], &["dump"], &["salvage", "there"]] {
+        let error = fail(&data, tool);
+        assert!(error.contains("another process uses the store"), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_without_a_store_is_refused_and_not_made() {
+    let folder = Folder::new("none");
+    let data = folder.join("data");
+    for tool in [&["check"][..], &["dump"], &["salvage", "there"], &["backup", "there"]] {
+        let error = fail(&data, tool);
+        assert!(error.contains("there is no store in"), "{error}");
+    }
+    assert!(!data.exists());
+    let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(["store", "check"]).output().expect("it runs");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--data"), "{output:?}");
+}
+
+#[test]
+fn a_changed_byte_is_found_and_the_rest_is_salvaged() {
+    let folder = Folder::new("changed");
+    let (data, new) = (folder.join("data"), folder.join("new"));
+    filled(&data);
+    let bytes = fs::read(segment(&data)).expect("a segment");
+    let place = bytes.windows(6).position(|window| window == b"news 7").expect("a message");
+    let file = fs::OpenOptions::new().write(true).open(segment(&data)).expect("a segment");
+    file.write_all_at(b"X", place as u64).expect("written");
+    let found = fail(&data, &["check"]);
+    assert!(found.contains("0000000001.log at byte"), "{found}");
+    let to = new.to_str().expect("a path");
+    let lost = print(&data, &["salvage", to]);
+    assert!(
+        lost.contains("lost: 0000000001.log at byte") && lost.contains("lost: channel news: messages 7 to 7"),
+        "{lost}"
+    );
+    assert!(lost.contains("2 channels with 40 messages"), "{lost}");
+    assert!(fail(&data, &["salvage", to]).contains("is there already"));
+    assert_eq!(print(&new, &["check"]), "nothing is wrong\n");
+    let server = server(&new);
+    let expected: Vec<String> = (0..20).filter(|number| *number != 7).map(|number| format!("news {number}")).collect();
+    assert_eq!(history(&server, "news"), expected);
+    assert_eq!(history(&server, "other").len(), 21);
+    Client::connect(server.front).publish("news", "more");
+}
+
+#[test]
+fn a_cut_segment_and_a_missing_index_are_found() {
+    let folder = Folder::new("cut");
+    let data = folder.join("data");
+    filled(&data);
+    // After a start, the index has all messages.
+    server(&data).kill();
+    let length = fs::metadata(segment(&data)).expect("a segment").len();
+    let file = fs::OpenOptions::new().write(true).open(segment(&data)).expect("a segment");
+    file.set_len(length - 100).expect("cut");
+    assert!(fail(&data, &["check"]).contains("0000000001.log"));
+
+    fs::remove_file(data.join("index.redb")).expect("an index");
+    assert!(fail(&data, &["check"]).contains("no index"));
+    let new = folder.join("new");
+    print(&data, &["salvage", new.to_str().expect("a path")]);
+    let server = server(&new);
+    assert_eq!(history(&server, "news").len(), 20);
+    assert!((18..21).contains(&history(&server, "other").len()));
+}
+
+#[test]
+fn a_copy_that_is_made_under_load_is_a_store() {
+    let folder = Folder::new("load");
+    let data = folder.join("data");
+    let running = server(&data);
+    let (accepted, is_over) = ([const { AtomicUsize::new(0) }; 3], AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for (index, accepted) in accepted.iter().enumerate() {
+            let (front, is_over) = (running.front, &is_over);
+            scope.spawn(move || {
+                let (mut client, padding) = (Client::connect(front), "x".repeat(8_000));
+                while !is_over.load(Ordering::Relaxed) {
+                    let number = accepted.load(Ordering::Relaxed);
+                    client.publish(&format!("load{index}"), format!("{number} {padding}"));
+                    accepted.store(number + 1, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 0..5 {
+            std::thread::sleep(Duration::from_millis(200));
+            let to = folder.join(format!("copy{round}"));
+            let before: Vec<usize> = accepted.iter().map(|accepted| accepted.load(Ordering::Relaxed)).collect();
+            print(&data, &["backup", to.to_str().expect("a path")]);
+            let server = server(&to);
+            for (index, before) in before.into_iter().enumerate() {
+                let mut client = Client::connect(server.front);
+                let (mut after, mut count) = ("oldest".to_owned(), 0);
+                loop {
+                    let reply = client.get(&format!("/channels/load{index}?after={after}&wait=0"));
+                    let messages = reply.messages();
+                    if messages.is_empty() {
+                        break;
+                    }
+                    for message in messages {
+                        assert_eq!(message.split(' ').next(), Some(count.to_string().as_str()));
+                        count += 1;
+                    }
+                    after = reply.position();
+                }
+                assert!(count >= before, "the copy has {count} messages of {before}");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
