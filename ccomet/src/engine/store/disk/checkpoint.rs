@@ -11,7 +11,7 @@ use sealed::fault;
 use tracing::error;
 
 use super::events::Event;
-use super::index::{LogPosition, StoreState, Updates};
+use super::index::{Index, LogPosition, StoreState, Updates};
 use super::shared::{SharedStore, lock, read_lock, write_lock};
 use crate::core::position::Epoch;
 use crate::core::time::{LoopTime, UnixMillis};
@@ -142,6 +142,10 @@ impl SharedStore {
             (state, now.minus(self.settings.key_age_max), parts)
         };
         let written = self.write_checkpoint(&state, &parts, keys_from);
+        if written.is_ok() {
+            // Before another checkpoint can begin: a loop would take this event for the end of that.
+            (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
+        }
         let mut checkpoint = lock(&self.checkpoint);
         if let Err(error) = written {
             error!("cannot write a checkpoint of the store: {error}");
@@ -151,7 +155,6 @@ impl SharedStore {
         checkpoint.parts.resize(self.loops(), None);
         checkpoint.stage = Stage::Idle;
         drop(checkpoint);
-        (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
         self.remove_dead_segments(state.position.segment);
     }
 
@@ -165,6 +168,7 @@ impl SharedStore {
             lock(&self.log).sync()?;
         }
         let parts: Vec<&Updates> = parts.iter().flatten().collect();
+        Index::begin_writing(&self.directory)?;
         let mut written = read_lock(&self.index).write(state, &parts, keys_from);
         if written.is_err() {
             // After an error, the database has to be opened again.
@@ -172,7 +176,9 @@ impl SharedStore {
             index.reopen(&self.directory, self.settings.cache_bytes)?;
             written = index.write(state, &parts, keys_from);
         }
-        Ok(written?)
+        written?;
+        Index::end_writing(&self.directory);
+        Ok(())
     }
 }
 

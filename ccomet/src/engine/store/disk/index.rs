@@ -19,6 +19,12 @@ use crate::engine::store::KeptKey;
 
 const FILE: &str = "index.redb";
 const NEW_FILE: &str = "index.new";
+/// Exists while the index is written, and after that has failed or was not finished: the system may
+/// then show an index that the disk does not have, and never will.
+const UNSURE_FILE: &str = "index.unsure";
+
+/// The bytes of the index that are copied at a time.
+const COPIED_BYTES: usize = 1024 * 1024;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
@@ -128,8 +134,13 @@ impl ChannelRow {
 pub(super) struct Index(Option<Database>);
 
 impl Index {
-    /// Opens the index of a store, or creates it.
+    /// Opens the index of a store, or creates it. It is [unsure](Self::begin_writing) until
+    /// [`end_writing`](Self::end_writing).
     pub(super) fn open(directory: &Directory, cache_bytes: usize) -> Result<Self> {
+        if directory.open(UNSURE_FILE).is_ok() && !fault!("unsure-index-not-copied") {
+            Self::renew(directory).map_err(io_error)?;
+        }
+        Self::begin_writing(directory).map_err(io_error)?;
         let file = match directory.open(FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(directory, cache_bytes),
             other => other.map_err(io_error)?,
@@ -148,6 +159,45 @@ impl Index {
         file.sync_data().map_err(io_error)?;
         directory.rename(NEW_FILE, FILE).and_then(|()| directory.sync()).map_err(io_error)?;
         Ok(Self(Some(database)))
+    }
+
+    /// Notes on the disk that the index is being written.
+    pub(super) fn begin_writing(directory: &Directory) -> io::Result<()> {
+        match directory.create(UNSURE_FILE) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => directory.sync(),
+        }
+    }
+
+    /// Notes that the disk has all of the index.
+    pub(super) fn end_writing(directory: &Directory) {
+        // If this fails, the index is copied needlessly.
+        let _ = directory.remove(UNSURE_FILE);
+    }
+
+    /// Copies the index, as the system shows it, to a new file. After a failed sync, later ones
+    /// succeed without writing what the failed one has given up.
+    fn renew(directory: &Directory) -> io::Result<()> {
+        let old = match directory.open(FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        match directory.remove(NEW_FILE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let new = directory.create(NEW_FILE)?;
+        let (length, mut offset) = (old.len()?, 0);
+        let mut bytes = vec![0; COPIED_BYTES];
+        while offset < length {
+            let count = usize::try_from(length - offset).unwrap_or(COPIED_BYTES).min(COPIED_BYTES);
+            old.read_exact_at(&mut bytes[..count], offset)?;
+            new.write_all_at(&bytes[..count], offset)?;
+            offset += count as u64;
+        }
+        new.sync_data()?;
+        directory.rename(NEW_FILE, FILE)?;
+        directory.sync()
     }
 
     /// Opens the index again after an error.

@@ -65,6 +65,7 @@ impl SharedStore {
             Refused::Newer(found) => StoreError::Newer { path, found, known: VERSION },
             Refused::Damaged(what) => StoreError::Damaged { path, what },
         })?;
+        Index::end_writing(&directory);
         let StoreState { salt, last_channel, last_epoch, .. } = state;
         let parts = Parts { settings, directory, lock, crews, index, log, salt, last_channel, last_epoch };
         let shared = Arc::new(Self::new(parts, loops));

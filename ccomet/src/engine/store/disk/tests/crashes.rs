@@ -1,12 +1,12 @@
 //! A store that is stopped at random moments, by kills and power cuts, on a disk that fails: what it
 //! has kept is there, and nothing else is.
 
-use sealed::sim::{DiskFaults, Random};
+use sealed::sim::Random;
 
 use super::*;
 
 const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 400;
 const STEPS: usize = 300;
 
 /// A channel of the store, and all of its messages.
@@ -163,7 +163,6 @@ impl Run {
             let Some(found) = self.found(channel) else { return false };
             let agreeing = self.known[channel].agreeing(found.as_ref());
             let Some(agreeing) = agreeing else {
-                println!("{}", self.bench.sim.trace());
                 panic!("channel {channel}: {:?}, but found {found:?}", self.known[channel]);
             };
             self.bench
@@ -318,23 +317,25 @@ impl Run {
     }
 }
 
+/// Runs `SEEDS` seeds, from `FIRST_SEED` on. `TRACE=1` prints what happened in a seed that fails.
 #[test]
 fn what_was_kept_survives_any_stop() {
-    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    let first = std::env::var("FIRST_SEED").ok().and_then(|first| first.parse().ok()).unwrap_or(0);
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let (first, seeds) = (number("FIRST_SEED").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS));
     for seed in first..first + seeds {
-        let outcome = std::panic::catch_unwind(|| {
-            let mut run = Run::new(seed);
-            if std::env::var_os("TRACE").is_some() {
-                run.bench.sim.keep_trace(usize::MAX);
-            }
+        let mut run = Run::new(seed);
+        let sim = run.bench.sim.clone();
+        if number("TRACE").is_some() {
+            sim.keep_trace(usize::MAX);
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             while run.bench.start().is_err() {
                 run.bench.disk.kill();
             }
             for _ in 0..STEPS {
                 run.step();
             }
-        });
-        assert!(outcome.is_ok(), "seed {seed}");
+        }));
+        assert!(outcome.is_ok(), "seed {seed}\n{}", sim.trace());
     }
 }
