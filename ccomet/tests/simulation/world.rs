@@ -225,7 +225,7 @@ impl World {
         let rebels = scenery.ruling.as_ref().map_or(Vec::new(), |ruling| ruling.rebels(&mut extra));
         let mut oracle = Oracle::new(scenery.restarts_numbers());
         scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
-        oracle.is_lasting = host.is_some() && lasting && scenery.ruling.is_none() && scenery.hooking.is_none();
+        oracle.is_lasting = host.is_some() && lasting && scenery.ruling.is_none();
         oracle.keeps_all =
             oracle.is_lasting && config.history.messages_max >= 500 && config.history.bytes_max >= 1 << 20;
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
@@ -344,9 +344,7 @@ impl World {
         } else {
             self.end_in_memory(server);
         }
-        let may_stall = self.accounts.may_stall;
-        self.accounts = Accounts::new(&self.config, &self.place.sim);
-        self.accounts.may_stall = may_stall;
+        self.accounts = accounts_of(&self.config, &self.place.sim, &self.faults, &self.scenery);
         self.visitors.iter().for_each(|visitor| visitor.carry_over(&mut self.accounts));
         self.server = Some(match &mut self.host {
             Some(host) => host.start(&self.config),
@@ -548,6 +546,8 @@ fn draw_faults(sim: &Simulation, random: &mut Random, scenery: &Scenery, restart
 
 fn accounts_of(config: &Config, sim: &Simulation, faults: &Faults, scenery: &Scenery) -> Accounts {
     let mut accounts = Accounts::new(config, sim);
-    accounts.may_stall = faults.stall + faults.jump > 0.0 || scenery.store.is_some() || scenery.on_disk.is_some();
+    let has_store = scenery.store.is_some() || scenery.on_disk.is_some();
+    accounts.may_stall = faults.stall + faults.jump > 0.0 || has_store;
+    accounts.may_unload = has_store;
     accounts
 }
