@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
-use sealed::disk::{Directory, Disk};
+use sealed::disk::{Directory, Disk, File};
 use sealed::fault;
 use tracing::{info, warn};
 
@@ -249,7 +249,12 @@ impl<'a> Replay<'a> {
     fn finish(mut self, directory: &Directory, behind: &[SegmentId]) -> Result<StoreState, Refused> {
         // What the index refers to must be on the disk.
         for id in behind.iter().filter(|_| !fault!("tail-not-synced-at-opening")) {
-            let synced = directory.open(&segment_name(*id)).and_then(|file| file.sync_data());
+            let synced = directory.open(&segment_name(*id)).and_then(|file| {
+                if *id == self.end.0 && !fault!("tail-not-written-again") {
+                    write_again(&file, self.end.1)?;
+                }
+                file.sync_data()
+            });
             synced.map_err(|error| Refused::Io("sync a segment", error))?;
         }
         let Some(last) = behind.last() else { return Ok(self.state) };
@@ -269,6 +274,14 @@ impl<'a> Replay<'a> {
         }
         Ok(self.state)
     }
+}
+
+/// Writes the beginning of a segment again, as the system shows it: what a failed sync has given up
+/// is not written by a later one.
+fn write_again(file: &File, end: usize) -> io::Result<()> {
+    let mut bytes = vec![0; end.min(usize::try_from(file.len()?).map_err(io::Error::other)?)];
+    file.read_exact_at(&mut bytes, 0)?;
+    file.write_all_at(&bytes, 0)
 }
 
 fn new_update(id: ChannelId, row: ChannelRow) -> ChannelUpdate {
