@@ -86,7 +86,8 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     let mut random = sim.random(6);
     let store = random.chance(0.3).then(|| any_store(&mut random));
     let mut disks = sim.random(9);
-    let on_disk = disks.chance(0.33).then(|| OnDisk::draw(&mut config, &mut disks));
+    // A server that ends with questions to the back end may fail to ask.
+    let on_disk = (hooking.is_none() && disks.chance(0.4)).then(|| OnDisk::draw(&mut config, &mut disks));
     let store = store.filter(|_| on_disk.is_none());
     let has_others = proxying.is_some() || has_tokens || hooking.is_some() || ruling.is_some() || forgets_keys;
     let is_crowded = !has_others && sim.random(8).chance(0.4);

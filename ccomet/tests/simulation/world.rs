@@ -148,6 +148,7 @@ pub fn run(sim: &Simulation) {
 }
 
 impl World {
+    #[allow(clippy::too_many_lines)] // each part is drawn once, in the order of the random numbers
     fn new(sim: &Simulation) -> Self {
         let mut random = sim.random(1);
         let (mut config, scenery) = scenery::draw(sim, &mut random);
@@ -181,7 +182,9 @@ impl World {
             pages.clear();
         }
         let mut publishers: Vec<_> = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
-        publishers.iter_mut().for_each(|publisher| publisher.retries_refused = host.is_some());
+        for publisher in &mut publishers {
+            publisher.retries_refused = host.is_some();
+        }
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
         let mut restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
@@ -225,7 +228,7 @@ impl World {
         let rebels = scenery.ruling.as_ref().map_or(Vec::new(), |ruling| ruling.rebels(&mut extra));
         let mut oracle = Oracle::new(scenery.restarts_numbers());
         scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
-        oracle.is_lasting = host.is_some() && lasting && scenery.ruling.is_none() && scenery.hooking.is_none();
+        oracle.is_lasting = host.is_some() && lasting && scenery.ruling.is_none();
         oracle.keeps_all =
             oracle.is_lasting && config.history.messages_max >= 500 && config.history.bytes_max >= 1 << 20;
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
@@ -328,13 +331,11 @@ impl World {
 
     /// Lets time pass, during which the back end answers.
     fn pass(&mut self, time: Duration) {
-        match &mut self.backend {
-            Some(backend) => backend.run_for(&self.place, time, &mut self.extra),
-            None => {
-                let disk = self.host.as_ref().map(|host| &host.disk);
-                meter::run_until(&self.place.sim, time, || disk.is_some_and(SimDisk::is_dead));
-            }
+        if let Some(backend) = &mut self.backend {
+            return backend.run_for(&self.place, time, &mut self.extra);
         }
+        let disk = self.host.as_ref().map(|host| &host.disk);
+        meter::run_until(&self.place.sim, time, || disk.is_some_and(SimDisk::is_dead));
     }
 
     fn restart(&mut self) {
@@ -344,9 +345,7 @@ impl World {
         } else {
             self.end_in_memory(server);
         }
-        let may_stall = self.accounts.may_stall;
-        self.accounts = Accounts::new(&self.config, &self.place.sim);
-        self.accounts.may_stall = may_stall;
+        self.accounts = accounts_of(&self.config, &self.place.sim, &self.faults, &self.scenery);
         self.visitors.iter().for_each(|visitor| visitor.carry_over(&mut self.accounts));
         self.server = Some(match &mut self.host {
             Some(host) => host.start(&self.config),
@@ -548,6 +547,8 @@ fn draw_faults(sim: &Simulation, random: &mut Random, scenery: &Scenery, restart
 
 fn accounts_of(config: &Config, sim: &Simulation, faults: &Faults, scenery: &Scenery) -> Accounts {
     let mut accounts = Accounts::new(config, sim);
-    accounts.may_stall = faults.stall + faults.jump > 0.0 || scenery.store.is_some() || scenery.on_disk.is_some();
+    let has_store = scenery.store.is_some() || scenery.on_disk.is_some();
+    accounts.may_stall = faults.stall + faults.jump > 0.0 || has_store;
+    accounts.may_unload = has_store;
     accounts
 }

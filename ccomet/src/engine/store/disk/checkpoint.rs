@@ -169,6 +169,10 @@ impl SharedStore {
             (number, now, state, parts)
         };
         let written = self.write_checkpoint(&state, &parts, now.minus(self.settings.key_age_max));
+        if written.is_ok() {
+            // Before another checkpoint can begin: a loop would take this event for the end of that.
+            (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
+        }
         let mut checkpoint = lock(&self.checkpoint);
         if let Err(error) = written {
             error!("cannot write a checkpoint of the store: {error}");
@@ -178,7 +182,6 @@ impl SharedStore {
         checkpoint.parts.resize(self.loops(), None);
         checkpoint.stage = Stage::Idle;
         drop(checkpoint);
-        (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
         self.retain(number, state.position.segment, now);
     }
 

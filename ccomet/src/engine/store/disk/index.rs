@@ -26,9 +26,11 @@ pub(super) use scan::INDEX_FILE;
 
 const FILE: &str = "index.redb";
 const NEW_FILE: &str = "index.new";
-/// Its presence says that writing the index has failed.
-const FAILED_FILE: &str = "index.failed";
-/// The bytes that are copied at a time.
+/// Exists while the index is written, and after that has failed or was not finished: the system may
+/// then show an index that the disk does not have, and never will.
+const UNSURE_FILE: &str = "index.unsure";
+
+/// The bytes of the index that are copied at a time.
 const COPIED_BYTES: usize = 1024 * 1024;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -58,28 +60,6 @@ pub(super) fn io_error(error: io::Error) -> IndexError {
 
 fn open(file: File, cache_bytes: usize) -> Result<Database> {
     Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file)).map_err(wrap)
-}
-
-/// Copies the index after an error. If syncing has failed, the system may have given up what it
-/// could not write, and show it all the same: only what is written again is on the disk.
-fn renew(directory: &Directory) -> io::Result<()> {
-    let old = directory.open(FILE)?;
-    match directory.remove(NEW_FILE) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let new = directory.create(NEW_FILE)?;
-    let (length, mut offset, mut bytes) = (old.len()?, 0, vec![0; COPIED_BYTES]);
-    while offset < length {
-        let part = &mut bytes[..COPIED_BYTES.min(usize::try_from(length - offset).unwrap_or(COPIED_BYTES))];
-        old.read_exact_at(part, offset)?;
-        new.write_all_at(part, offset)?;
-        offset += part.len() as u64;
-    }
-    new.sync_data()?;
-    directory.rename(NEW_FILE, FILE)?;
-    directory.sync()?;
-    directory.remove(FAILED_FILE)
 }
 
 /// Runs code of the database, which panics if the file has been damaged in certain ways.
@@ -192,15 +172,17 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index of a store, or creates it.
     pub(super) fn open(directory: &Directory, cache_bytes: usize) -> Result<Self> {
-        if directory.open(FAILED_FILE).is_ok() {
-            renew(directory).map_err(io_error)?;
+        if directory.open(UNSURE_FILE).is_ok() && !fault!("unsure-index-not-copied") {
+            Self::renew(directory).map_err(io_error)?;
         }
+        Self::begin_writing(directory).map_err(io_error)?;
         let file = match directory.open(FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(directory, cache_bytes),
             other => other.map_err(io_error)?,
         };
         let mut index = Self { database: None, directory: directory.clone() };
-        index.database = Some(guarded(|| open(file, cache_bytes)).inspect_err(|_| index.mark_failed())?);
+        index.database = Some(guarded(|| open(file, cache_bytes))?);
+        Self::end_writing(directory);
         Ok(index)
     }
 
@@ -214,7 +196,47 @@ impl Index {
         let database = open(file.clone(), cache_bytes)?;
         file.sync_data().map_err(io_error)?;
         directory.rename(NEW_FILE, FILE).and_then(|()| directory.sync()).map_err(io_error)?;
+        Self::end_writing(directory);
         Ok(Self { database: Some(database), directory: directory.clone() })
+    }
+
+    /// Notes on the disk that the index is being written.
+    fn begin_writing(directory: &Directory) -> io::Result<()> {
+        match directory.create(UNSURE_FILE) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => directory.sync(),
+        }
+    }
+
+    /// Notes that the disk has all of the index.
+    fn end_writing(directory: &Directory) {
+        // If this fails, the index is copied needlessly.
+        let _ = directory.remove(UNSURE_FILE);
+    }
+
+    /// Copies the index, as the system shows it, to a new file. After a failed sync, later ones
+    /// succeed without writing what the failed one has given up.
+    fn renew(directory: &Directory) -> io::Result<()> {
+        let old = match directory.open(FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        match directory.remove(NEW_FILE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let new = directory.create(NEW_FILE)?;
+        let (length, mut offset) = (old.len()?, 0);
+        let mut bytes = vec![0; COPIED_BYTES];
+        while offset < length {
+            let count = usize::try_from(length - offset).unwrap_or(COPIED_BYTES).min(COPIED_BYTES);
+            old.read_exact_at(&mut bytes[..count], offset)?;
+            new.write_all_at(&bytes[..count], offset)?;
+            offset += count as u64;
+        }
+        new.sync_data()?;
+        directory.rename(NEW_FILE, FILE)?;
+        directory.sync()
     }
 
     /// Opens the index again after an error.
@@ -223,14 +245,6 @@ impl Index {
         self.database = None;
         *self = Self::open(directory, cache_bytes)?;
         Ok(())
-    }
-
-    /// Notes that writing has failed, for the next time that the index is opened.
-    fn mark_failed(&self) {
-        if !fault!("failed-index-goes-on") {
-            // If the file exists already, so much the better.
-            let _ = self.directory.create(FAILED_FILE);
-        }
     }
 
     fn database(&self) -> Result<&Database> {
@@ -274,7 +288,10 @@ impl Index {
 
     /// Changes the index in one transaction.
     fn change(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<()>) -> Result<()> {
-        guarded(|| self.try_change(change)).inspect_err(|_| self.mark_failed())
+        Self::begin_writing(&self.directory).map_err(io_error)?;
+        guarded(|| self.try_change(change))?;
+        Self::end_writing(&self.directory);
+        Ok(())
     }
 
     fn try_change(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<()>) -> Result<()> {

@@ -105,11 +105,7 @@ impl SharedStore {
     }
 
     /// Reads the messages at places, in their order; `None` for one that is damaged or gone.
-    fn messages(
-        &self,
-        id: ChannelId,
-        entries: &[(u64, Entry)],
-    ) -> Result<Vec<ReadMessage>, IndexError> {
+    fn messages(&self, id: ChannelId, entries: &[(u64, Entry)]) -> Result<Vec<ReadMessage>, IndexError> {
         let mut messages = Vec::with_capacity(entries.len());
         let mut rest = entries;
         while !rest.is_empty() {

@@ -9,7 +9,7 @@ mod tools;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sealed::sim::{SimDisk, Simulation};
+use sealed::sim::{DiskFaults, SimDisk, Simulation};
 
 use super::super::Part;
 use super::log::segment_name;

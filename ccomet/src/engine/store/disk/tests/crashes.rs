@@ -1,12 +1,12 @@
 //! A store that is stopped at random moments, by kills and power cuts, on a disk that fails: what
 //! it has kept is there, and nothing else is.
 
-use sealed::sim::{DiskFaults, Random};
+use sealed::sim::Random;
 
 use super::*;
 
 const CHANNELS: [&str; 4] = ["a", "b", "c", "d"];
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 400;
 const STEPS: usize = 300;
 
 /// A channel of the store, and all of its messages.
@@ -58,6 +58,7 @@ impl Known {
     }
 
     /// Returns the model that agrees with what was found.
+    #[allow(clippy::option_option)] // the model may be that there is no channel
     fn agreeing(&self, found: Option<&Found>, is_limited: bool) -> Option<Option<Model>> {
         let with = self.open.iter().map(|asked| self.with(asked));
         std::iter::once(self.model.clone()).chain(with).find(|model| agree(model.as_ref(), found, is_limited))
@@ -128,9 +129,9 @@ impl Run {
         self.bench.shared = None;
         loop {
             if self.loses_power && self.random.below(2) == 0 {
-                self.bench.disk.power_cut()
+                self.bench.disk.power_cut();
             } else {
-                self.bench.disk.kill()
+                self.bench.disk.kill();
             }
             self.set_faults();
             if self.random.below(3) > 0 {
@@ -167,12 +168,11 @@ impl Run {
             let Some(found) = self.found(channel) else { return false };
             let agreeing = self.known[channel].agreeing(found.as_ref(), self.is_limited);
             let Some(agreeing) = agreeing else {
-                println!("{}", self.bench.sim.trace());
                 panic!("channel {channel}: {:?}, but found {found:?}", self.known[channel]);
             };
             self.bench
                 .sim
-                .note(&format!("found {channel}: {:?}", found.as_ref().map(|(kept, _)| kept.window.kept_from)));
+                .note(format!("found {channel}: {:?}", found.as_ref().map(|(kept, _)| kept.window.kept_from)));
             let kept_from = found.map_or(0, |(kept, _)| kept.window.kept_from);
             let model = agreeing.filter(|model| model.next > 0);
             let model = model.map(|model| Model { kept_from, ..model });
@@ -186,6 +186,7 @@ impl Run {
     }
 
     /// Opens a channel and reads all of it; `None` if the process has ended or the disk fails.
+    #[allow(clippy::option_option)] // there may be no channel
     fn found(&mut self, channel: &'static str) -> Option<Option<Found>> {
         let (now, index) = (self.bench.now(), self.bench.store(channel));
         let kept = match self.bench.stores[index].open(now, &name(channel)) {
@@ -294,7 +295,7 @@ impl Run {
         let limits = HistoryLimits { messages_max, ..LIMITS };
         let (now, index) = (self.bench.now(), self.bench.store(channel));
         let kept_from = self.bench.stores[index].trim(now, &name(channel), &limits);
-        self.bench.sim.note(&format!("trim {channel} to {messages_max}: {kept_from:?}"));
+        self.bench.sim.note(format!("trim {channel} to {messages_max}: {kept_from:?}"));
         if let Some(Known { model: Some(model), .. }) = self.known.get_mut(channel) {
             model.kept_from = model.kept_from.max(kept_from.unwrap_or(0));
         }
@@ -322,23 +323,25 @@ impl Run {
     }
 }
 
+/// Runs `SEEDS` seeds, from `FIRST_SEED` on. `TRACE=1` prints what happened in a seed that fails.
 #[test]
 fn what_was_kept_survives_any_stop() {
-    let number = |name| std::env::var(name).ok().and_then(|number: String| number.parse().ok());
-    let first = number("FIRST_SEED").unwrap_or(0);
-    for seed in first..first + number("SEEDS").unwrap_or(SEEDS) {
-        let outcome = std::panic::catch_unwind(|| {
-            let mut run = Run::new(seed);
-            if std::env::var_os("TRACE").is_some() {
-                run.bench.sim.keep_trace(usize::MAX);
-            }
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let (first, seeds) = (number("FIRST_SEED").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS));
+    for seed in first..first + seeds {
+        let mut run = Run::new(seed);
+        let sim = run.bench.sim.clone();
+        if number("TRACE").is_some() {
+            sim.keep_trace(usize::MAX);
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             while run.bench.start().is_err() {
                 run.bench.disk.kill();
             }
             for _ in 0..STEPS {
                 run.step();
             }
-        });
-        assert!(outcome.is_ok(), "seed {seed}");
+        }));
+        assert!(outcome.is_ok(), "seed {seed}\n{}", sim.trace());
     }
 }

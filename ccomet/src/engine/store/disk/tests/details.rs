@@ -187,3 +187,32 @@ fn old_messages_are_dropped_as_soon_as_a_channel_is_opened() {
     let limits = HistoryLimits { kept_for: Duration::from_secs(10), ..LIMITS };
     assert_eq!(bench.stores[index].trim(now, &name("a"), &limits), Some(2));
 }
+
+#[test]
+fn an_index_whose_sync_failed_is_written_again_as_a_whole() {
+    for seed in 0..10 {
+        let mut bench = Bench::with_seed(seed);
+        bench.start().expect("a new store");
+        for number in 0..60 {
+            assert!(bench.publish(&format!("channel.{number}"), &["text"; 200]));
+        }
+        bench.disk.set_faults(DiskFaults { failed_sync: 1.0, ..DiskFaults::default() });
+        bench.checkpoint();
+        bench.disk.set_faults(DiskFaults::default());
+        if seed % 2 == 0 {
+            bench.checkpoint();
+        } else {
+            // The next process sees what the failed sync has given up.
+            bench.restart();
+        }
+        bench.stores.clear();
+        bench.shared = None;
+        bench.disk.power_cut();
+        bench.start().expect("the store of before");
+        for number in 0..60 {
+            let channel = format!("channel.{number}");
+            assert!(bench.open(&channel).is_some(), "seed {seed}: {channel}");
+            assert_eq!(bench.all(&channel).len(), 200, "seed {seed}: {channel}");
+        }
+    }
+}
