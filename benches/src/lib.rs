@@ -6,6 +6,7 @@
 
 pub mod bare;
 pub mod client;
+pub mod datagrams;
 pub mod echo;
 pub mod echo_client;
 pub mod http;

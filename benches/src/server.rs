@@ -38,6 +38,8 @@ pub fn become_server_if_asked() {
     let Ok(role) = std::env::var(ROLE) else { return };
     if role == "bare" {
         crate::bare::serve();
+    } else if let Some(server) = role.strip_prefix("datagrams on ") {
+        crate::datagrams::serve(server);
     } else if let Some((server, body_bytes)) = role.split_once(" with ") {
         crate::http::serve(server, body_bytes);
     } else if let Some((server, part)) = role.split_once('/') {
@@ -63,6 +65,11 @@ impl Process {
     /// Starts a server of [`crate::echo`].
     pub fn start_echo(server: &str, part: crate::echo::Part) -> Self {
         Self::start_as(&format!("{server}/{part:?}"))
+    }
+
+    /// Starts a server of [`crate::datagrams`].
+    pub fn start_datagrams(server: &str) -> Self {
+        Self::start_as(&format!("datagrams on {server}"))
     }
 
     /// Starts a server of [`crate::http`] that answers with this many bytes, if it is available.

@@ -39,7 +39,7 @@ struct Query {
 
 /// The queries under way by their ids at the upstream, and these ids by client and client id.
 #[derive(Default)]
-struct Forwarder {
+pub(crate) struct Forwarder {
     /// The socket that clients send to, and the one that is connected to the upstream.
     clients: DatagramId,
     upstream: DatagramId,
@@ -49,7 +49,7 @@ struct Forwarder {
 
 impl Forwarder {
     /// Opens the sockets of a forwarder on its loop, and returns the address for clients.
-    fn open(event_loop: &mut EventLoop<Self>, at: &str, upstream: &str) -> Result<Address> {
+    pub(crate) fn open(event_loop: &mut EventLoop<Self>, at: &str, upstream: &str) -> Result<Address> {
         let (forwarder, cx) = event_loop.parts();
         forwarder.clients = cx.bind_datagram(Datagram::on(at).received_bytes_max(QUERY_BYTES_MAX))?;
         // The kernel discards datagrams that do not come from the address of the upstream.

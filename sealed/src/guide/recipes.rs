@@ -109,6 +109,40 @@
 //! }
 //! ```
 //!
+//! # The connection of a C library
+//!
+//! A library such as libpq, c-ares or libcurl has a non-blocking mode: it returns the number of its
+//! descriptor, and what it waits for, and the program calls it when the descriptor is ready. Such a
+//! descriptor is a [source](crate::Context::add_source) of the loop. The repository's
+//! `examples/postgres` runs queries by libpq in this way:
+//!
+//! 1. `PQconnectStart` begins. As long as `PQconnectPoll` returns that it waits for reading or
+//!    writing, add a source with that interest, and call it again in
+//!    [`Service::ready`](crate::Service::ready). Drop the source before each new one, because libpq
+//!    may have another socket by then, with the same number. A host name is resolved by blocking
+//!    calls: pass addresses, from a [`Resolver`](crate::Resolver).
+//! 2. `PQsetnonblocking`, `PQsendQuery` and `PQflush` send a query. As long as `PQflush` returns
+//!    that something is left, the interest is [`Interest::BOTH`](crate::Interest::BOTH), and
+//!    otherwise [`Interest::READABLE`](crate::Interest::READABLE).
+//! 3. In `ready`, call `PQconsumeInput`, then `PQgetResult` until `PQisBusy` returns that it would
+//!    block. Then call [`Source::set_interest`](crate::Source::set_interest), even if the interest
+//!    is the same: libraries do not read until the descriptor is empty, and the loop reports only
+//!    changes, and after `set_interest` what is ready.
+//!
+//! `add_source` takes an object that implements `AsFd`, so that a descriptor is not closed while
+//! the loop waits for it. Most bindings return only a number. A program that permits `unsafe` wraps
+//! the connection in a type whose `as_fd` calls `BorrowedFd::borrow_raw`. On Linux, another program
+//! can add a duplicate, from `pidfd_getfd` of the crate `rustix`; the example does so. Drop the
+//! duplicate with the connection, because the socket stays open as long as either exists.
+//!
+//! # Testing a foreign descriptor
+//!
+//! A simulation has no real descriptors. With the feature `sim`, a test gives the service a fake
+//! object with a `sealed::sim::SimSource`, and sets its readiness; the loop treats both alike. The
+//! documentation of `SimSource` has a pipe of this kind. For a library such as the one above, put
+//! its calls behind a trait of your own, and let the fake return busy and results as the test
+//! wants.
+//!
 //! # Connecting to a name
 //!
 //! [`Connect::by_name`](crate::Connect::by_name) resolves the name on other threads, and tries all

@@ -15,8 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(crate) use self::datagram::{DatagramSocket, Refusal};
-use self::registry::Queue;
-pub(crate) use self::registry::Registry;
+pub(crate) use self::registry::{Queue, Registry};
 use crate::address::Address;
 #[cfg(feature = "sim")]
 use crate::sim;

@@ -2,12 +2,16 @@
 //! registered once, edge-triggered; streams are registered for reading and writing.
 
 use std::io;
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{DatagramSocket, Listener, Stream, system};
 #[cfg(feature = "sim")]
 use crate::sim;
+#[cfg(unix)]
+use crate::source::Interest;
 use crate::token::{Registered, SERVICES_MAX};
 
 /// Registers the sources of one service in the readiness queue of its loop.
@@ -47,15 +51,10 @@ impl Registry {
         self.service
     }
 
-    /// Returns the registry for descriptors of the operating system. A simulated network has none.
-    #[cfg_attr(not(unix), allow(dead_code))] // only a `Source` uses it
-    #[cfg_attr(not(feature = "sim"), allow(clippy::unnecessary_wraps))]
-    pub(crate) fn system(&self) -> io::Result<system::Registry> {
-        match &self.queue {
-            Queue::System(registry) => Ok(registry.clone()),
-            #[cfg(feature = "sim")]
-            Queue::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
+    /// Returns the queue, for the guard of a source.
+    #[cfg(unix)]
+    pub(crate) fn queue(&self) -> Queue {
+        self.queue.clone()
     }
 
     pub(crate) fn add_listener(&self, listener: &mut Listener, index: usize) -> io::Result<()> {
@@ -118,6 +117,36 @@ impl Registry {
                 Ok(())
             }
             _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+}
+
+/// Descriptors of objects that the crate does not know. In a simulation they are those that a test
+/// has made.
+#[cfg(unix)]
+impl Queue {
+    pub(crate) fn add_descriptor(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::System(registry) => registry.add_descriptor(fd, token, interest),
+            #[cfg(feature = "sim")]
+            Self::Simulated(poller) => poller.add_descriptor(fd, token, interest),
+        }
+    }
+
+    /// Changes the interest in a descriptor, or adds the descriptor if it is not registered.
+    pub(crate) fn change_descriptor(&self, fd: BorrowedFd<'_>, token: usize, interest: Interest) -> io::Result<()> {
+        match self {
+            Self::System(registry) => registry.change_descriptor(fd, token, interest),
+            #[cfg(feature = "sim")]
+            Self::Simulated(poller) => poller.change_descriptor(fd, token, interest),
+        }
+    }
+
+    pub(crate) fn remove_descriptor(&self, fd: BorrowedFd<'_>) {
+        match self {
+            Self::System(registry) => registry.remove_descriptor(fd),
+            #[cfg(feature = "sim")]
+            Self::Simulated(poller) => poller.remove_descriptor(fd),
         }
     }
 }

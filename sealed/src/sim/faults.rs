@@ -97,6 +97,11 @@ pub struct Faults {
     pub duplicate: f64,
     /// A UDP datagram is late, and later ones overtake it.
     pub reorder: f64,
+    /// The readiness of a [source](super::SimSource) is reported late.
+    pub late_ready: f64,
+    /// A [source](super::SimSource) is reported as ready for all that the service is interested in,
+    /// although it may be ready for nothing.
+    pub spurious_ready: f64,
     /// The maximum duration of the faults above.
     pub delay_max: Duration,
     /// The maximum distance of a clock jump.
@@ -110,6 +115,9 @@ impl Faults {
         let mut of_datagrams = Random::new(random.clone().bits());
         let mut chance = |most: f64| most * [0.0, 0.1, 1.0][of_datagrams.below(3)];
         let (lose, duplicate, reorder) = (chance(0.3), chance(0.2), chance(0.5));
+        let mut of_sources = Random::new(of_datagrams.bits());
+        let mut chance = |most: f64| most * [0.0, 0.1, 1.0][of_sources.below(3)];
+        let (late_ready, spurious_ready) = (chance(0.5), chance(0.3));
         let mut some = |most: f64| -> f64 {
             let strength = [0.0, 0.1, 1.0][random.below(3)];
             most * strength
@@ -134,6 +142,8 @@ impl Faults {
             lose,
             duplicate,
             reorder,
+            late_ready,
+            spurious_ready,
             delay_max: Duration::from_millis([1, 20, 300][random.below(3)]),
             jump_max: Duration::from_secs(20),
         }

@@ -113,6 +113,11 @@ impl Poller {
         self.index
     }
 
+    #[cfg(unix)]
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     pub(crate) fn take(&self, ready: &mut Vec<Readiness>) {
         self.handle.lock().take_ready(self.index, ready);
     }

@@ -60,6 +60,8 @@
 //!   and a clock that jumps.
 //! - [Workers](Simulation::workers) whose work takes time, and [names](Simulation::set_name) whose
 //!   lookup fails.
+//! - On Unix, descriptors of other objects ([`SimSource`]), whose readiness the test sets, and the
+//!   loop reports late, or although there is none.
 //! - With the feature `disk`, disks that lose power, fill up and fail.
 //!
 #![cfg_attr(feature = "disk", doc = include_str!("disk/guide.md"))]
@@ -70,8 +72,8 @@
 //! the way from a loop. The buffers of Unix datagram sockets never fill up, and the interface of a
 //! multicast group makes no difference. A tick takes at most 50 µs plus the time of its
 //! interruptions, whatever it does, unless [`Faults::slow_tick`] or a service's call of
-//! [`Simulation::spend`] makes it longer. Sockets created elsewhere cannot be adopted, and there
-//! are no [sources](crate::Service::ready). Loops are stopped with their
+//! [`Simulation::spend`] makes it longer. Sockets created elsewhere cannot be adopted, nor can
+//! other real descriptors be [sources](crate::Service::ready). Loops are stopped with their
 //! [`Stopper`](crate::Stopper). A simulation belongs to one thread; [`check`] runs several at once,
 //! each on a thread of its own.
 //!
@@ -93,6 +95,8 @@ mod occurrences;
 mod peer;
 mod random;
 mod schedule;
+#[cfg(unix)]
+mod sources;
 mod trace;
 mod workers;
 
@@ -112,6 +116,8 @@ pub use faults::{Faults, Link};
 pub(crate) use handles::{Handle, Listener, Poller, Stream, Waker};
 pub use peer::{Peer, PeerListener};
 pub use random::Random;
+#[cfg(unix)]
+pub use sources::SimSource;
 pub(crate) use workers::Crew;
 
 use crate::address::Address;

@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Duration;
 
+#[cfg(unix)]
+use super::network::DescriptorState;
 use super::network::Hosts;
 
 /// Default number of entries kept, the newest ones.
@@ -28,6 +30,14 @@ pub(super) struct End {
 /// A datagram socket, as the trace names it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PortId {
+    pub(super) index: u32,
+    pub(super) serial: u32,
+}
+
+/// The descriptor of a test's object, as the trace names it.
+#[cfg(unix)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DescriptorId {
     pub(super) index: u32,
     pub(super) serial: u32,
 }
@@ -134,6 +144,16 @@ pub(super) enum Entry {
     ClosesPort {
         port: PortId,
     },
+    #[cfg(unix)]
+    Becomes {
+        descriptor: DescriptorId,
+        state: DescriptorState,
+    },
+    #[cfg(unix)]
+    Reports {
+        descriptor: DescriptorId,
+        state: DescriptorState,
+    },
     Wakes {
         poller: usize,
     },
@@ -228,6 +248,13 @@ impl fmt::Debug for PortId {
     }
 }
 
+#[cfg(unix)]
+impl fmt::Debug for DescriptorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "descriptor {}#{}", self.index, self.serial)
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -260,6 +287,10 @@ impl fmt::Display for Entry {
             Self::Takes { port, count } => write!(f, "{port:?} receives a datagram of {count}"),
             Self::PortRefused { port } => write!(f, "{port:?} is refused"),
             Self::ClosesPort { port } => write!(f, "{port:?} closes"),
+            #[cfg(unix)]
+            Self::Becomes { descriptor, state } => write!(f, "{descriptor:?} becomes {state}"),
+            #[cfg(unix)]
+            Self::Reports { descriptor, state } => write!(f, "{descriptor:?} is reported as {state}"),
             Self::Wakes { poller } => write!(f, "loop {poller} is woken"),
             Self::Interleaves => write!(f, "  others run in between"),
             Self::Stalls { node } => write!(f, "loop {node} stalls"),

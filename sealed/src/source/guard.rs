@@ -7,7 +7,7 @@ use super::table::Table;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::id::SourceId;
-use crate::net::system;
+use crate::net::{Queue, system};
 use crate::service::Service;
 use crate::token;
 
@@ -115,7 +115,7 @@ pub struct Source<F: AsFd> {
     object: Option<F>,
     id: SourceId,
     token: usize,
-    registry: system::Registry,
+    queue: Queue,
     table: Table,
 }
 
@@ -161,7 +161,7 @@ impl<F: AsFd> Source<F> {
         if fault!("interest-not-changed") {
             return Ok(());
         }
-        let changed = self.registry.change_descriptor(self.get().as_fd(), self.token, interest);
+        let changed = self.queue.change_descriptor(self.get().as_fd(), self.token, interest);
         changed.map_err(Error::Source)?;
         self.table.renew(self.id);
         Ok(())
@@ -185,7 +185,7 @@ impl<F: AsFd> Source<F> {
 
     fn remove(&mut self) {
         if let Some(object) = self.object.as_ref().filter(|_| !fault!("source-left-registered")) {
-            self.registry.remove_descriptor(object.as_fd());
+            self.queue.remove_descriptor(object.as_fd());
         }
         // The slot is free for another source only now, when no more events come for this one.
         self.table.remove(self.id);
@@ -229,17 +229,18 @@ impl<S: Service> Context<S> {
     ///   `/dev/null`. Reads of such a file never wait for another process; use
     ///   [`Workers`](crate::Workers).
     /// - `AlreadyExists` on Linux if the descriptor is registered already, by another source.
-    /// - `Unsupported` on a simulated network, which has no descriptors.
+    /// - `Unsupported` on a simulated network, except for the descriptor of a
+    ///   `sealed::sim::SimSource`, which tests give to a service in place of a real one.
     pub fn add_source<F: AsFd>(&mut self, object: F, interest: Interest) -> Result<Source<F>> {
-        let registry = self.registry.system().map_err(Error::Source)?;
+        let queue = self.registry.queue();
         let table = self.sources.table();
         let id = table.insert();
         let token = token::Registered::Foreign(id.slot as usize).token(self.registry.service());
-        if let Err(error) = registry.add_descriptor(object.as_fd(), token, interest) {
+        if let Err(error) = queue.add_descriptor(object.as_fd(), token, interest) {
             table.remove(id);
             return Err(Error::Source(error));
         }
-        Ok(Source { object: Some(object), id, token, registry, table })
+        Ok(Source { object: Some(object), id, token, queue, table })
     }
 
     /// Requests a call of [`Service::ready`] for a source in the next tick, whether or not the

@@ -2,10 +2,14 @@
 //! nothing about loops.
 //!
 //! This file handles transmission and arrival; `listening.rs` makes connections, `sockets.rs` holds
-//! the operations of loops on their sockets, `peers.rs` those of tests on their peers, and
-//! `datagrams.rs` holds datagram sockets, and `partitions.rs` hosts that cannot reach each other.
+//! the operations of loops on their sockets, `peers.rs` those of tests on their peers,
+//! `datagrams.rs` holds datagram sockets, `descriptors.rs` those of other objects, `partitions.rs`
+//! hosts that cannot reach each other, and `events.rs` what is going to happen.
 
 mod datagrams;
+#[cfg(unix)]
+mod descriptors;
+mod events;
 mod listening;
 mod partitions;
 mod peers;
@@ -20,10 +24,16 @@ use std::time::Duration;
 
 use slab::Slab;
 
+#[cfg(unix)]
+pub(in crate::sim) use descriptors::DescriptorState;
 pub(in crate::sim) use partitions::Hosts;
 pub(in crate::sim) use peers::PeerState;
 
+use events::{Event, Scheduled};
+
 use super::occurrences::Occurrences;
+#[cfg(unix)]
+use super::trace::DescriptorId;
 use super::trace::{End, Entry, PortId, Trace, digest_of};
 use super::workers::Crews;
 use super::{Faults, Link, Random};
@@ -60,6 +70,8 @@ pub(in crate::sim) struct Net {
     endpoints: Slab<Endpoint>,
     listeners: Slab<Listening>,
     ports: Slab<datagrams::SimulatedPort>,
+    #[cfg(unix)]
+    foreign: Slab<descriptors::Descriptor>,
     pollers: Vec<Polling>,
     events: BinaryHeap<Reverse<Scheduled>>,
     /// Number of the events above that are in transit; the others are time limits.
@@ -146,98 +158,8 @@ enum Source {
     Endpoint(End),
     Listener(u32),
     Port(PortId),
-}
-
-struct Scheduled {
-    at: Duration,
-    serial: u64,
-    event: Event,
-}
-
-enum Event {
-    Data {
-        from: End,
-        to: End,
-        bytes: Box<[u8]>,
-    },
-    Fin {
-        to: End,
-    },
-    Reset {
-        to: End,
-        kind: io::ErrorKind,
-    },
-    Acknowledge {
-        to: End,
-        count: usize,
-    },
-    Connect {
-        from: End,
-        source: Address,
-        address: Address,
-        tries: u8,
-    },
-    Connected {
-        to: End,
-    },
-    /// Readiness is reported again: what a fault held back is available now.
-    Announce {
-        to: End,
-    },
-    Datagram(datagrams::Transit),
-    /// The network has transmitted a datagram, which makes room in the buffer of its sender.
-    PortSent {
-        to: PortId,
-        count: usize,
-    },
-    /// A connected datagram socket learns that its peer does not exist.
-    PortRefused {
-        to: PortId,
-    },
-    AnnouncePort {
-        to: PortId,
-    },
-    Wake {
-        poller: u32,
-        token: usize,
-    },
-    /// The kernel gives up on a peer that fell silent. This is a time limit, not in transit.
-    GiveUp {
-        to: End,
-    },
-    /// The same for a connection that a partition has cut off, if the partition still exists.
-    CutOff {
-        to: End,
-        hosts: Hosts,
-        number: u64,
-    },
-}
-
-impl Event {
-    /// Returns whether this is a time limit, and not in transit.
-    fn is_limit(&self) -> bool {
-        matches!(self, Self::GiveUp { .. } | Self::CutOff { .. })
-    }
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.serial == other.serial
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.serial).cmp(&(other.at, other.serial))
-    }
+    #[cfg(unix)]
+    Descriptor(DescriptorId),
 }
 
 impl Net {
@@ -264,6 +186,8 @@ impl Net {
             endpoints: Slab::new(),
             listeners: Slab::new(),
             ports: Slab::new(),
+            #[cfg(unix)]
+            foreign: Slab::new(),
             pollers: Vec::new(),
             events: BinaryHeap::new(),
             in_flight: 0,
@@ -320,6 +244,8 @@ impl Net {
             Event::PortSent { to, count } => self.port_sent(to, count),
             Event::PortRefused { to } => self.port_refused(to),
             Event::AnnouncePort { to } => self.announce_port(to),
+            #[cfg(unix)]
+            Event::AnnounceDescriptor { to, is_spurious } => self.announce_descriptor(to, is_spurious),
             Event::Wake { poller, token } => self.wake_now(poller, token),
             Event::GiveUp { to } => self.fail(to, io::ErrorKind::TimedOut),
             Event::CutOff { to, hosts, number } => self.cut_off(to, hosts, number),

@@ -212,6 +212,8 @@ impl Net {
                 Source::Endpoint(end) => self.readiness(end),
                 Source::Listener(key) => self.listener_readiness(key, poller),
                 Source::Port(id) => self.port_readiness(id),
+                #[cfg(unix)]
+                Source::Descriptor(id) => self.descriptor_readiness(id),
             };
             out.extend(readiness);
         }
