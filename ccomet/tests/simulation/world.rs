@@ -153,11 +153,7 @@ impl World {
         let (mut config, scenery) = scenery::draw(sim, &mut random);
         let sessions = Session::draw(&mut config, &mut sim.random(7));
         let is_narrow = scenery::draw_link(sim, &mut random);
-        let mut host = scenery.on_disk.clone().map(|on_disk| Host::new(sim, on_disk));
-        let server = match &mut host {
-            Some(host) => host.start(&config),
-            None => Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts"),
-        };
+        let (host, server) = start(sim, &config, &scenery);
         let channels: Vec<String> =
             ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
         let some = |random: &mut Random| -> Vec<String> {
@@ -181,7 +177,9 @@ impl World {
             pages.clear();
         }
         let mut publishers: Vec<_> = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
-        publishers.iter_mut().for_each(|publisher| publisher.retries_refused = host.is_some());
+        for publisher in &mut publishers {
+            publisher.retries_refused = host.is_some();
+        }
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
         let mut restarts = *random.pick(&[0.0, 0.0, 0.02]).expect("one");
@@ -500,13 +498,12 @@ impl World {
     /// Ends the run with a server that has something to do.
     fn kill(mut self) {
         let server = self.server.take().expect("a server");
-        match &self.host {
+        if let Some(host) = &self.host {
             // The account has no threads, and no index.
-            Some(host) => {
-                host.disk.kill();
-                server.kill();
-            }
-            None => meter::kill(server, self.loops(), 0),
+            host.disk.kill();
+            server.kill();
+        } else {
+            meter::kill(server, self.loops(), 0);
         }
         assert_eq!(self.place.sim.descriptors(), 0);
     }
@@ -528,6 +525,16 @@ impl World {
         }
         assert_eq!(self.place.sim.descriptors(), 0);
     }
+}
+
+/// Starts the first server of a world, perhaps on a disk.
+fn start(sim: &Simulation, config: &Config, scenery: &Scenery) -> (Option<Host>, Simulated) {
+    let mut host = scenery.on_disk.clone().map(|on_disk| Host::new(sim, on_disk));
+    let server = match &mut host {
+        Some(host) => host.start(config),
+        None => Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts"),
+    };
+    (host, server)
 }
 
 /// Draws the faults and their frequency.
