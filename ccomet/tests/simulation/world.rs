@@ -330,7 +330,9 @@ impl World {
             Some(backend) => backend.run_for(&self.place, time, &mut self.extra),
             None => {
                 let disk = self.host.as_ref().map(|host| &host.disk);
-                meter::run_until(&self.place.sim, time, || disk.is_some_and(SimDisk::is_dead));
+                // A thread that writes the index takes more than a tick may.
+                let bytes_max = if disk.is_some() { 4 * meter::TICK_BYTES_MAX } else { meter::TICK_BYTES_MAX };
+                meter::run_until(&self.place.sim, time, bytes_max, || disk.is_some_and(SimDisk::is_dead));
             }
         }
     }
