@@ -82,11 +82,12 @@ pub static IS_TRACED: AtomicBool = AtomicBool::new(false);
 
 /// Lets time pass, and asserts that no tick takes too much.
 pub fn run_for(sim: &Simulation, time: Duration) {
-    run_until(sim, time, || false);
+    run_until(sim, time, TICK_BYTES_MAX, || false);
 }
 
-/// Lets time pass, at most until `is_over`, and asserts that no tick takes too much.
-pub fn run_until(sim: &Simulation, time: Duration, is_over: impl Fn() -> bool) {
+/// Lets time pass, at most until `is_over`, and asserts that no tick, and no piece of work of a
+/// thread, takes more bytes than these.
+pub fn run_until(sim: &Simulation, time: Duration, bytes_max: u64, is_over: impl Fn() -> bool) {
     let end = sim.now() + time;
     while sim.now() < end && !is_over() {
         let mut is_done = false;
@@ -96,6 +97,6 @@ pub fn run_until(sim: &Simulation, time: Duration, is_over: impl Fn() -> bool) {
         };
         let taken = allocation_counter::measure(step).bytes_total;
         let is_traced = IS_TRACED.load(Ordering::Relaxed);
-        assert!(taken <= TICK_BYTES_MAX || is_traced, "a tick took {taken} bytes from the heap");
+        assert!(taken <= bytes_max || is_traced, "a tick took {taken} bytes from the heap");
     }
 }

@@ -154,11 +154,7 @@ impl World {
         let (mut config, scenery) = scenery::draw(sim, &mut random);
         let sessions = Session::draw(&mut config, &mut sim.random(7));
         let is_narrow = scenery::draw_link(sim, &mut random);
-        let mut host = scenery.on_disk.clone().map(|on_disk| Host::new(sim, on_disk));
-        let server = match &mut host {
-            Some(host) => host.start(&config),
-            None => Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts"),
-        };
+        let (host, server) = start(sim, &config, &scenery);
         let channels: Vec<String> =
             ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
         let some = |random: &mut Random| -> Vec<String> {
@@ -335,7 +331,9 @@ impl World {
             return backend.run_for(&self.place, time, &mut self.extra);
         }
         let disk = self.host.as_ref().map(|host| &host.disk);
-        meter::run_until(&self.place.sim, time, || disk.is_some_and(SimDisk::is_dead));
+        // A thread that writes the index takes more than a tick may.
+        let bytes_max = if disk.is_some() { 4 * meter::TICK_BYTES_MAX } else { meter::TICK_BYTES_MAX };
+        meter::run_until(&self.place.sim, time, bytes_max, || disk.is_some_and(SimDisk::is_dead));
     }
 
     fn restart(&mut self) {
@@ -501,13 +499,12 @@ impl World {
     /// Ends the run with a server that has something to do.
     fn kill(mut self) {
         let server = self.server.take().expect("a server");
-        match &self.host {
+        if let Some(host) = &self.host {
             // The account has no threads, and no index.
-            Some(host) => {
-                host.disk.kill();
-                server.kill();
-            }
-            None => meter::kill(server, self.loops(), 0),
+            host.disk.kill();
+            server.kill();
+        } else {
+            meter::kill(server, self.loops(), 0);
         }
         assert_eq!(self.place.sim.descriptors(), 0);
     }
@@ -529,6 +526,16 @@ impl World {
         }
         assert_eq!(self.place.sim.descriptors(), 0);
     }
+}
+
+/// Starts the first server of a world, perhaps on a disk.
+fn start(sim: &Simulation, config: &Config, scenery: &Scenery) -> (Option<Host>, Simulated) {
+    let mut host = scenery.on_disk.clone().map(|on_disk| Host::new(sim, on_disk));
+    let server = match &mut host {
+        Some(host) => host.start(config),
+        None => Simulated::start_over(sim, config.clone(), scenery.store).expect("it starts"),
+    };
+    (host, server)
 }
 
 /// Draws the faults and their frequency.

@@ -172,7 +172,7 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index of a store, or creates it.
     pub(super) fn open(directory: &Directory, cache_bytes: usize) -> Result<Self> {
-        if directory.open(UNSURE_FILE).is_ok() && !fault!("unsure-index-not-copied") {
+        if directory.open(UNSURE_FILE).is_ok() {
             Self::renew(directory).map_err(io_error)?;
         }
         Self::begin_writing(directory).map_err(io_error)?;
