@@ -191,6 +191,7 @@ impl Config {
         self.log.check_ranges()?;
         self.limits.check_ranges()?;
         self.history.check_ranges()?;
+        self.store.check_ranges()?;
         self.times.check_ranges()?;
         self.icomet.check_ranges()?;
         self.auth.check_ranges()?;

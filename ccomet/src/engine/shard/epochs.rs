@@ -24,8 +24,9 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    pub(super) fn new() -> Self {
-        Self { last: Epoch(0), unused: Box::new([Epoch(0); SLOTS]) }
+    /// Creates epochs that are greater than those before.
+    pub(super) fn after(last: Epoch) -> Self {
+        Self { last, unused: Box::new([Epoch(0); SLOTS]) }
     }
 
     /// Returns a new epoch for a derived channel, which may have missed messages while it did not
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_epoch_is_reused_until_something_is_published_under_it() {
-        let (mut epochs, channel) = (Epochs::new(), ChannelName::new("a").expect("a name"));
+        let (mut epochs, channel) = (Epochs::after(Epoch(0)), ChannelName::new("a").expect("a name"));
         let now = |millis| Tick { time: UnixMillis::from_millis(millis), loop_time: LoopTime::default(), random: 0 };
         let first = epochs.of_absent(now(1_000), &channel);
         assert_eq!(epochs.of_absent(now(2_000), &channel), first);

@@ -184,7 +184,7 @@ impl Shard {
             links: (0..loops).map(|_| PeerWindow::default()).collect(),
             dirty: Vec::new(),
             truncated: Vec::new(),
-            epochs: Epochs::new(),
+            epochs: Epochs::after(store.last_epoch()),
             idle: Idle::default(),
             idle_patterns: Idle::default(),
             bytes: 0,

@@ -236,6 +236,11 @@ pub(crate) trait Store: Debug + Send {
     /// are kept.
     fn window_max(&self) -> Option<usize>;
 
+    /// Returns the greatest epoch that the store has kept.
+    fn last_epoch(&self) -> Epoch {
+        Epoch(0)
+    }
+
     /// Opens a channel that the shard does not have in memory. If the result is `Kept`, now or by
     /// [`Outcome::Opened`], the shard has the channel in memory until it calls
     /// [`unload`](Self::unload) or [`forget`](Self::forget).

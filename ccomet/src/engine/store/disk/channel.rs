@@ -181,8 +181,8 @@ impl Channel {
         }
     }
 
-    /// Forgets the keys and places that the index has now. A channel of few messages keeps them, since it
-    /// needs them to drop messages.
+    /// Forgets the keys and places that the index has now. A channel of few messages keeps them,
+    /// since it needs them to drop messages.
     pub(super) fn checkpointed(&mut self) {
         let Some((end, keys)) = self.handed_over.take() else { return };
         self.keys.drain(..keys.min(self.keys.len()));

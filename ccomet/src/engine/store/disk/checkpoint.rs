@@ -170,7 +170,8 @@ impl SharedStore {
         };
         let written = self.write_checkpoint(&state, &parts, now.minus(self.settings.key_age_max));
         if written.is_ok() {
-            // Before another checkpoint can begin: a loop would take this event for the end of that.
+            // Before another checkpoint can begin: a loop would take this event for the end of
+            // that.
             (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
         }
         let mut checkpoint = lock(&self.checkpoint);

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use sealed::disk::{Directory, File};
-use sealed::fault;
 
 use super::backend::Backend;
 use super::places::{Entry, SegmentId, decode_block};

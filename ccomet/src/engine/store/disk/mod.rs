@@ -244,8 +244,8 @@ impl DiskStore {
         {
             self.removed.push(channel.id);
             self.removed_names.insert(name.clone());
-            // The checkpoint in progress may bring an earlier channel of the name into the index, which
-            // the next one removes.
+            // The checkpoint in progress may bring an earlier channel of the name into the index,
+            // which the next one removes.
             if !fault!("removed-name-forgotten-too-early") {
                 self.handed_over.1.remove(name);
             }
@@ -356,6 +356,10 @@ impl DiskStore {
 impl Store for DiskStore {
     fn window_max(&self) -> Option<usize> {
         Some(self.shared.settings.window_max)
+    }
+
+    fn last_epoch(&self) -> Epoch {
+        self.last_epoch
     }
 
     fn submit(&mut self, _: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted {
@@ -476,7 +480,8 @@ impl Store for DiskStore {
 
     fn next_outcome(&mut self, now: Tick) -> Option<Outcome> {
         if self.outcomes.is_empty() {
-            // In this order: the events of all frames before the checkpoint were sent before it was begun.
+            // In this order: the events of all frames before the checkpoint were sent before it was
+            // begun.
             let wanted = self.shared.wanted_checkpoint(self.index);
             self.take_events();
             if let Some(number) = wanted {

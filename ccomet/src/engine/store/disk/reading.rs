@@ -65,7 +65,7 @@ impl SharedStore {
     }
 
     fn page(&self, request: &PageRequest) -> Result<Part, IndexError> {
-        let PageRequest { id, kept, range, now, .. } = request;
+        let PageRequest { kept, range, now, .. } = request;
         let PartRange { begin, is_backward, limit, bytes_max } = *range;
         let empty = Part { entries: Vec::new(), end: begin, has_more: false, kept_from: kept.start };
         let mut part = if is_backward { Part { end: begin.min(kept.end), ..empty } } else { empty };
@@ -74,7 +74,7 @@ impl SharedStore {
             let wanted = (limit - part.entries.len()).min(BLOCK_ENTRIES * 4) + 1;
             let entries = places(&read_lock(&self.index), request, part.end, wanted)?;
             let is_last = entries.len() < wanted;
-            for (number, message) in self.messages(*id, &entries)? {
+            for (number, message) in self.messages_there(request, &entries, part.end)? {
                 let Some(message) = message else {
                     if part.entries.is_empty() || is_backward {
                         // What follows is kept from the next number on.
@@ -102,6 +102,21 @@ impl SharedStore {
                 return Ok(part);
             }
         }
+    }
+
+    /// Reads the messages at places. If one is not there, it may have been moved meanwhile.
+    fn messages_there(
+        &self,
+        request: &PageRequest,
+        entries: &[(u64, Entry)],
+        begin: u64,
+    ) -> Result<Vec<ReadMessage>, IndexError> {
+        let messages = self.messages(request.id, entries)?;
+        if messages.iter().all(|(_, message)| message.is_some()) {
+            return Ok(messages);
+        }
+        let again = places(&read_lock(&self.index), request, begin, entries.len())?;
+        if again == entries { Ok(messages) } else { self.messages(request.id, &again) }
     }
 
     /// Reads the messages at places, in their order; `None` for one that is damaged or gone.

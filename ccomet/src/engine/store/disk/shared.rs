@@ -263,6 +263,7 @@ impl SharedStore {
             AppendError::Full(_) => NotKept::Full,
             AppendError::Failed(_) => NotKept::Failed,
         });
+        let is_kept = kept.is_ok();
         let mut offset = FRAME_HEADER_BYTES as u32;
         for Batch { from, number, records } in batches {
             let place = kept.map(|(segment, begin)| (segment, begin + offset));
@@ -272,7 +273,7 @@ impl SharedStore {
         self.bytes_waiting.fetch_sub(length as u64, Ordering::Relaxed);
         let mut queue = lock(&self.queue);
         queue.written = position;
-        queue.bytes_written += frame.len() as u64;
+        queue.bytes_written += if is_kept { frame.len() as u64 } else { 0 };
     }
 
     /// Waits for the threads to end their work, after the loops have ended.
