@@ -136,7 +136,7 @@ macro_rules! settings {
     (@text $default:tt $($unit:ident)?) => { concat!(stringify!($default) $(, " ", stringify!($unit))?) };
 
     (@bounds $min:literal s ..) => { $min..=u64::MAX / 1_000 };
-    (@bounds $min:literal $($unit:ident)? ..) => { $min..=u64::MAX };
+    (@bounds $min:literal $($unit:ident)? ..) => { settings!(@value $min $($unit)?)..=u64::MAX };
     (@bounds $min:literal $($unit:ident)? ..= $max:literal $($max_unit:ident)?) => {
         settings!(@value $min $($unit)?)..=settings!(@value $max $($max_unit)?)
     };
