@@ -90,10 +90,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Checks the configuration and opens both listeners. With port 0, the system chooses the port.
+    /// Checks the configuration and opens the store, if there is one, and both listeners. With port
+    /// 0, the system chooses the port. Blocks while it opens the store.
     ///
     /// # Errors
-    /// If a setting is wrong, or if a listener cannot be opened.
+    /// If a setting is wrong, or if the store or a listener cannot be opened.
     pub fn bind(config: Config) -> Result<Self, Error> {
         Self::bind_with(config, Sockets::default())
     }

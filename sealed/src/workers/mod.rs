@@ -26,7 +26,7 @@ pub(crate) type Task = Box<dyn FnOnce() + Send>;
 /// work returns is delivered on the loop, so nothing in the service is shared with a thread.
 ///
 /// Threads start when work needs them, and stay until the last clone is dropped and the queue is
-/// empty. Waiting work starts in the order of the `offload` calls of all loops.
+/// empty. Waiting work starts in the order of all calls of `offload` and `spawn`.
 ///
 /// ```
 /// use sealed::{Config, ConnectionId, Context, EventLoop, Input, Service, Workers};

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// The reason why the store of a server cannot be opened.
+/// The reason why a store cannot be opened, or a tool cannot do its work.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -36,7 +36,7 @@ pub enum StoreError {
         /// The newest format that this version of the program knows.
         known: u32,
     },
-    /// The log lacks messages that publishers were told are kept: a disk has changed or lost them.
+    /// Parts of the store are missing or damaged: a disk has changed or lost them.
     #[error("the store {} is damaged: {what}. `ccomet store salvage` keeps what can be read", path.display())]
     Damaged {
         /// The directory of the store.

@@ -2,10 +2,12 @@
 //! is kept as a whole or not at all.
 //!
 //! ```text
-//! segment  magic [8] | version u32 | salt u32 | segment id u64 | sequence u64 | checksum u32 |
-//! frames frame    magic [4] | length of the records u32 | sequence u64 | synced u64 | checksum u32
-//! | records record   length of the body u32 | checksum u32 | body body     kind u8 | channel id,
-//! number: varints | what the kind has
+//! segment  magic [8] | version u32 | salt u32 | segment id u64
+//!          | sequence u64 | checksum u32 | frames
+//! frame    magic [4] | length of the records u32 | sequence u64 | synced u64
+//!          | checksum u32 | records
+//! record   length of the body u32 | checksum u32 | body
+//! body     kind u8 | channel id, number: varints | what the kind has
 //! ```
 //!
 //! Numbers of fixed length are little-endian. Checksums are CRC-32, and begin with the salt, a

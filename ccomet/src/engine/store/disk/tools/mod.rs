@@ -55,8 +55,9 @@ impl fmt::Display for Damage {
 ///
 /// # Examples
 /// ```no_run
-/// let mut tools = ccomet::StoreTools::new("/var/lib/ccomet").on_progress(|step|
-/// eprintln!("{step}")); for damage in tools.check()? {
+/// let tools = ccomet::StoreTools::new("/var/lib/ccomet");
+/// let mut tools = tools.on_progress(|step| eprintln!("{step}"));
+/// for damage in tools.check()? {
 ///     println!("{damage}");
 /// }
 /// # Ok::<(), ccomet::StoreError>(())
@@ -78,7 +79,7 @@ impl StoreTools {
         Self { path: path.into(), progress: Box::new(|_| {}) }
     }
 
-    /// Sets a function that is called often, with the present step of the work as text.
+    /// Sets a function that is called often, with the current step of the work as text.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(&str) + 'static) -> Self {
         self.progress = Box::new(progress);
