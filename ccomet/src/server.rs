@@ -340,6 +340,8 @@ fn open_store(config: &Config, machine: &Machine, loops: usize) -> Result<Option
         SyncMode::Interval => LogSync::Interval(Duration::from_millis(store.sync_interval_ms)),
         SyncMode::Never => LogSync::Never,
     };
+    let rules = config.rules.iter().filter_map(|rule| rule.age_max_s);
+    let kept_for_max_s = rules.chain([config.history.age_max_s]).max().unwrap_or(config.history.age_max_s);
     let settings = StoreSettings {
         path,
         sync,
@@ -348,6 +350,7 @@ fn open_store(config: &Config, machine: &Machine, loops: usize) -> Result<Option
         checkpoint_interval: CHECKPOINT_INTERVAL,
         waiting_bytes_max: store.waiting_bytes_max,
         bytes_max: store.bytes_max,
+        kept_for_max: Duration::from_secs(kept_for_max_s),
         idle_max: Duration::from_secs(config.times.channel_idle_s),
         cache_bytes: store.index_cache_bytes,
         window_max: store.window_messages_max,
@@ -364,7 +367,12 @@ fn open_store(config: &Config, machine: &Machine, loops: usize) -> Result<Option
         None => settings,
     };
     let workers = &machine.workers;
-    let crews = Crews { writer: workers(1, 4), readers: workers(READERS, READS_WAITING_MAX), keeper: workers(1, 16) };
+    let crews = Crews {
+        writer: workers(1, 4),
+        readers: workers(READERS, READS_WAITING_MAX),
+        keeper: workers(1, 16),
+        syncer: workers(1, 1),
+    };
     Ok(Some(SharedStore::open(&machine.disk, settings, crews, machine.random, loops)?))
 }
 

@@ -217,9 +217,11 @@ impl Shard {
         self.gate.settled = None;
         self.send_feeds();
         self.evict();
-        if !self.gate.is_busy()
-            && let Some(broadcasting) = self.gate.broadcasts.pop_front()
-        {
+        for _ in 0..self.gate.broadcasts.len() {
+            if self.gate.is_busy() {
+                break;
+            }
+            let Some(broadcasting) = self.gate.broadcasts.pop_front() else { break };
             self.begin(now, Task::Broadcast(broadcasting));
         }
     }

@@ -11,7 +11,7 @@ use sealed::fault;
 use tracing::error;
 
 use super::events::Event;
-use super::index::{LogPosition, StoreState, Updates};
+use super::index::{IndexError, LogPosition, StoreState, Updates};
 use super::opening::try_lock_index;
 use super::shared::{SharedStore, lock, read_lock, write_lock};
 use crate::core::position::Epoch;
@@ -32,6 +32,8 @@ pub(super) struct Checkpoint {
     bytes_before: u64,
     /// Set if there is something to write although nothing was published.
     is_forced: bool,
+    /// Set if the index is to be opened again first.
+    reopens_index: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,7 @@ impl Checkpoint {
             now: UnixMillis::default(),
             bytes_before: 0,
             is_forced: false,
+            reopens_index: false,
         }
     }
 }
@@ -72,8 +75,13 @@ impl SharedStore {
     /// Begins a checkpoint if the log has grown enough since the last one.
     pub(super) fn checkpoint_if_due(self: &Arc<Self>) {
         let (_, written) = self.written();
-        let grown = written - lock(&self.checkpoint).bytes_before;
-        if grown >= self.settings.checkpoint_bytes {
+        let is_due = {
+            let checkpoint = lock(&self.checkpoint);
+            let grown = written - checkpoint.bytes_before;
+            // A checkpoint that has failed is tried again from time to time.
+            grown >= self.settings.checkpoint_bytes && checkpoint.stage != Stage::Failed
+        };
+        if is_due {
             self.begin_checkpoint();
         }
     }
@@ -81,6 +89,14 @@ impl SharedStore {
     /// Begins the next checkpoint also if nothing was published.
     pub(super) fn force_checkpoint(&self) {
         lock(&self.checkpoint).is_forced = true;
+    }
+
+    /// Notes that the index could not be read. The database reads nothing more then, until the next
+    /// checkpoint opens it again.
+    pub(super) fn index_failed(&self, error: &IndexError) {
+        error!("cannot read from the store: {error}");
+        let mut checkpoint = lock(&self.checkpoint);
+        (checkpoint.is_forced, checkpoint.reopens_index) = (true, true);
     }
 
     /// Looks for old messages after the last checkpoint, if none is in progress.
@@ -94,7 +110,8 @@ impl SharedStore {
                 }
                 (checkpoint.number, checkpoint.position.segment)
             };
-            shared.retain(number, end, now);
+            shared.relieve(number, end, now);
+            shared.compact_after(end);
         });
     }
 
@@ -181,9 +198,11 @@ impl SharedStore {
             return;
         }
         checkpoint.parts.resize(self.loops(), None);
-        checkpoint.stage = Stage::Idle;
         drop(checkpoint);
-        self.retain(number, state.position.segment, now);
+        // Before another checkpoint can begin: what it finds would be out of date.
+        self.relieve(number, state.position.segment, now);
+        lock(&self.checkpoint).stage = Stage::Idle;
+        self.compact_after(state.position.segment);
     }
 
     fn write_checkpoint(
@@ -198,6 +217,9 @@ impl SharedStore {
             lock(&self.log).sync()?;
         }
         let parts: Vec<&Updates> = parts.iter().flatten().collect();
+        if std::mem::take(&mut lock(&self.checkpoint).reopens_index) {
+            write_lock(&self.index).reopen(&self.directory, self.settings.cache_bytes)?;
+        }
         let mut written = read_lock(&self.index).write(state, &parts, keys_from);
         if written.is_err() {
             // After an error, the database has to be opened again.

@@ -61,6 +61,25 @@ fn open(file: File, cache_bytes: usize) -> Result<Database> {
     Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file)).map_err(wrap)
 }
 
+fn remove_if_there(directory: &Directory, name: &str) -> io::Result<()> {
+    match directory.remove(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes all bytes of one file to another, or to itself, and syncs it.
+fn copy(from: &File, to: &File) -> io::Result<()> {
+    let (length, mut offset, mut bytes) = (from.len()?, 0, vec![0; COPIED_BYTES]);
+    while offset < length {
+        let count = usize::try_from(length - offset).unwrap_or(COPIED_BYTES).min(COPIED_BYTES);
+        from.read_exact_at(&mut bytes[..count], offset)?;
+        to.write_all_at(&bytes[..count], offset)?;
+        offset += count as u64;
+    }
+    to.sync_data()
+}
+
 /// Runs code of the database, which panics if the file has been damaged in certain ways.
 pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(damaged("it cannot be read")))
@@ -187,10 +206,7 @@ impl Index {
 
     /// Creates the index under another name, so that it is never found half made.
     fn create(directory: &Directory, cache_bytes: usize) -> Result<Self> {
-        match directory.remove(NEW_FILE) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
-            _ => {}
-        }
+        remove_if_there(directory, NEW_FILE).map_err(io_error)?;
         let file = directory.create(NEW_FILE).map_err(io_error)?;
         let database = open(file.clone(), cache_bytes)?;
         file.sync_data().map_err(io_error)?;
@@ -213,29 +229,26 @@ impl Index {
         let _ = directory.remove(UNSURE_FILE);
     }
 
-    /// Copies the index, as the system shows it, to a new file. After a failed sync, later ones
-    /// succeed without writing what the failed one has given up.
+    /// Writes the index, as the system shows it, to a new file or, if there is no room for it, once
+    /// more in its place. After a failed sync, later ones succeed without writing what the failed
+    /// one has given up.
     fn renew(directory: &Directory) -> io::Result<()> {
         let old = match directory.open(FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
-        match directory.remove(NEW_FILE) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        remove_if_there(directory, NEW_FILE)?;
+        match directory.create(NEW_FILE).and_then(|new| copy(&old, &new)) {
+            Ok(()) => {
+                drop(old);
+                directory.rename(NEW_FILE, FILE)?;
+                directory.sync()
+            }
+            Err(error) => {
+                remove_if_there(directory, NEW_FILE)?;
+                if error.kind() == io::ErrorKind::StorageFull { copy(&old, &old) } else { Err(error) }
+            }
         }
-        let new = directory.create(NEW_FILE)?;
-        let (length, mut offset) = (old.len()?, 0);
-        let mut bytes = vec![0; COPIED_BYTES];
-        while offset < length {
-            let count = usize::try_from(length - offset).unwrap_or(COPIED_BYTES).min(COPIED_BYTES);
-            old.read_exact_at(&mut bytes[..count], offset)?;
-            new.write_all_at(&bytes[..count], offset)?;
-            offset += count as u64;
-        }
-        new.sync_data()?;
-        directory.rename(NEW_FILE, FILE)?;
-        directory.sync()
     }
 
     /// Opens the index again after an error.

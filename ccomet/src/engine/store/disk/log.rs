@@ -83,6 +83,9 @@ impl Segment {
 pub(super) enum AppendError {
     /// The disk is full. Later frames may be kept.
     Full(io::Error),
+    /// The next segment cannot be begun, for want of descriptors for example. Nothing was written;
+    /// later frames may be kept.
+    Refused(io::Error),
     /// The disk has failed: nothing is known of what it has, and nothing more is written.
     Failed(io::Error),
 }
@@ -198,10 +201,14 @@ impl Log {
         self.sync().map_err(AppendError::Failed)?;
         let id = self.last_segment + 1;
         let capacity = (SEGMENT_HEADER_BYTES as u32).saturating_add(length).max(self.segment_bytes);
-        let file = self.create(id, capacity).map_err(|error| {
+        let file = self.create(id, capacity).map_err(|(error, was_syncing)| {
             // What is left of it would take room.
             let _ = self.directory.remove(&segment_name(id));
-            if is_full(&error) { AppendError::Full(error) } else { AppendError::Failed(error) }
+            match error {
+                error if is_full(&error) => AppendError::Full(error),
+                error if was_syncing => AppendError::Failed(error),
+                error => AppendError::Refused(error),
+            }
         });
         if matches!(file, Err(AppendError::Failed(_))) || file.is_err() && fault!("full-disk-latched") {
             self.has_failed = true;
@@ -216,7 +223,17 @@ impl Log {
         Ok(())
     }
 
-    fn create(&self, id: SegmentId, capacity: u32) -> io::Result<File> {
+    /// Creates a segment, and puts it on the disk. An error comes with whether syncing has failed.
+    fn create(&self, id: SegmentId, capacity: u32) -> Result<File, (io::Error, bool)> {
+        let file = self.create_file(id, capacity).map_err(|error| (error, false))?;
+        file.sync_data().map_err(|error| (error, true))?;
+        if !fault!("directory-not-synced") {
+            self.directory.sync().map_err(|error| (error, true))?;
+        }
+        Ok(file)
+    }
+
+    fn create_file(&self, id: SegmentId, capacity: u32) -> io::Result<File> {
         let name = segment_name(id);
         let file = match self.directory.create(&name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -227,10 +244,6 @@ impl Log {
         };
         file.allocate(capacity.into())?;
         file.write_all_at(&segment_header(id.into(), self.sequence, self.salt), 0)?;
-        file.sync_data()?;
-        if !fault!("directory-not-synced") {
-            self.directory.sync()?;
-        }
         Ok(file)
     }
 }

@@ -127,6 +127,9 @@ fn read_all(
     };
     let mut replay = Replay::new(&index, state);
     let behind: Vec<_> = files.into_iter().filter(|id| *id >= state.position.segment).collect();
+    if behind.is_empty() && state.position.offset as usize > SEGMENT_HEADER_BYTES {
+        return Err(Refused::Damaged(format!("segment {} of its log is missing", state.position.segment)));
+    }
     replay.read(directory, &behind)?;
     let state = replay.finish(directory, &behind)?;
     let log = Log::new(directory.clone(), state.salt, state.position, settings.segment_bytes, settings.sync);

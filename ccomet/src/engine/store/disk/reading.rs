@@ -60,7 +60,7 @@ pub(super) struct PageRequest {
 impl SharedStore {
     /// Reads a page for a loop.
     pub(super) fn read_page(&self, to: usize, request: &PageRequest) {
-        let part = guarded(|| self.page(request)).inspect_err(|error| error!("cannot read from the store: {error}"));
+        let part = guarded(|| self.page(request)).inspect_err(|error| self.index_failed(error));
         self.post(to, Event::Page { read: request.read, part });
     }
 
@@ -158,7 +158,7 @@ impl SharedStore {
     /// Finds a channel for a loop. `known` is what the loop has of it that may not be in the index.
     pub(super) fn open_channel(&self, to: usize, channel: ChannelName, known: Option<Known>, now: UnixMillis) {
         let found = guarded(|| self.find(&channel, known, now.minus(self.settings.key_age_max)));
-        let found = found.inspect_err(|error| error!("cannot read from the index of the store: {error}"));
+        let found = found.inspect_err(|error| self.index_failed(error));
         self.post(to, Event::Opened { channel, found: found.map(|found| found.map(Box::new)) });
     }
 
@@ -219,7 +219,7 @@ impl SharedStore {
             let has_more = !is_whole || all.len() > range.limit;
             (all.into_values().take(range.limit).collect(), has_more)
         });
-        let found = found.inspect_err(|error| error!("cannot read from the index of the store: {error}"));
+        let found = found.inspect_err(|error| self.index_failed(error));
         self.post(to, Event::Names { read, found });
     }
 
@@ -248,7 +248,7 @@ impl SharedStore {
     /// Reads the places of the oldest messages of a channel for a loop.
     pub(super) fn read_oldest(&self, to: usize, channel: ChannelName, id: ChannelId, begin: u64) {
         let entries = guarded(|| read_lock(&self.index).entries(id, begin, false, 1));
-        let entries = entries.inspect_err(|error| error!("cannot read from the index of the store: {error}"));
+        let entries = entries.inspect_err(|error| self.index_failed(error));
         let entries = entries.unwrap_or_default();
         let begin = entries.first().map_or(begin, |(number, _)| *number);
         let entries = entries.into_iter().map(|(_, entry)| entry).collect();

@@ -15,7 +15,7 @@ use super::log::{AppendError, Segment, segment_name, segments};
 use super::opening::try_lock_index;
 use super::places::{Entry, SegmentId};
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Record};
-use super::shared::{SharedStore, lock, read_lock};
+use super::shared::{DiskState, SharedStore, lock, read_lock};
 use crate::core::time::UnixMillis;
 
 /// The number of channels that are visited after a checkpoint.
@@ -50,17 +50,23 @@ type Live = BTreeMap<ChannelId, Vec<(u64, Entry)>>;
 
 impl SharedStore {
     /// Keeps the disk within its limits after the checkpoint of that number, which ends before
-    /// segment `end`.
-    pub(super) fn retain(&self, checkpoint: u64, end: SegmentId, now: UnixMillis) {
+    /// segment `end`: removes segments of which nothing is kept, and lets channels drop messages.
+    pub(super) fn relieve(&self, checkpoint: u64, end: SegmentId, now: UnixMillis) {
         // A backup that copies the index holds the lock.
         let Ok(_lock) = try_lock_index(&self.directory) else { return };
         self.remove_dead_segments(end);
-        let outcome = guarded(|| {
-            self.send(checkpoint, self.reliefs(end, now)?);
-            self.compact(end)
-        });
-        if let Err(error) = outcome {
+        if let Err(error) = guarded(|| self.reliefs(end, now)).map(|reliefs| self.send(checkpoint, reliefs)) {
             error!("cannot look for old messages in the store: {error}");
+        }
+    }
+
+    /// Writes the messages of one segment before `end` again, if little of the segment is kept.
+    pub(super) fn compact_after(&self, end: SegmentId) {
+        let Ok(_lock) = try_lock_index(&self.directory) else { return };
+        if self.state() == DiskState::Good
+            && let Err(error) = guarded(|| self.compact(end))
+        {
+            error!("cannot write messages of the store again: {error}");
         }
     }
 
@@ -115,9 +121,11 @@ impl SharedStore {
 
     /// Returns what a channel has to drop because of its age.
     fn outdated(&self, id: ChannelId, row: ChannelRow, now: UnixMillis) -> Result<Option<Relief>, IndexError> {
-        let not_before = now.minus(row.kept_for);
+        // The log does not have the time of a channel that no loop has trimmed yet.
+        let kept_for = row.kept_for.min(self.settings.kept_for_max);
+        let not_before = now.minus(kept_for);
         if row.first == row.next {
-            let is_removed = now.saturating_since(row.used) > self.settings.idle_max.saturating_add(row.kept_for);
+            let is_removed = now.saturating_since(row.used) > self.settings.idle_max.saturating_add(kept_for);
             return Ok(is_removed.then_some(Relief { id, before: row.next, cost: 0, row, is_removed }));
         }
         if row.used < not_before {
@@ -195,12 +203,16 @@ impl SharedStore {
             moves.push(Moved { id, number, from, to: Entry { offset, ..from } });
             if frame.len() >= MOVED_BYTES_MAX {
                 if !self.append_moved(&mut frame, &mut moves[first_of_frame..]) {
-                    return Ok(());
+                    moves.truncate(first_of_frame);
+                    break;
                 }
                 first_of_frame = moves.len();
             }
         }
         if frame.len() > FRAME_HEADER_BYTES && !self.append_moved(&mut frame, &mut moves[first_of_frame..]) {
+            moves.truncate(first_of_frame);
+        }
+        if moves.is_empty() {
             return Ok(());
         }
         read_lock(&self.index).move_places(&moves)
@@ -228,10 +240,10 @@ impl SharedStore {
             if kept.contains_key(&id) {
                 continue;
             }
-            self.forget_segment(id);
             if let Err(error) = self.directory.remove(&segment_name(id)) {
                 warn!("cannot remove segment {id} of the store: {error}");
             }
+            self.forget_segment(id);
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct StoreSettings {
     pub(crate) waiting_bytes_max: usize,
     /// The bytes of the log at which the oldest messages are dropped.
     pub(crate) bytes_max: u64,
+    /// The longest time for which messages of any channel are kept.
+    pub(crate) kept_for_max: Duration,
     /// The time for which a channel stays of which nothing is kept.
     pub(crate) idle_max: Duration,
     /// The memory of the index.

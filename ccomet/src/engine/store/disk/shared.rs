@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use sealed::disk::{Directory, File, Lock};
 use sealed::{WorkError, Workers, fault};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::checkpoint::Checkpoint;
 use super::events::Event;
@@ -58,6 +58,8 @@ pub(crate) struct Crews {
     pub(crate) readers: Workers,
     /// One thread, which writes checkpoints.
     pub(crate) keeper: Workers,
+    /// One thread, which syncs the log at intervals.
+    pub(crate) syncer: Workers,
 }
 
 /// Whether publications can be kept.
@@ -261,6 +263,7 @@ impl SharedStore {
         self.note_state(kept.as_ref().err());
         let kept = kept.map_err(|why| match why {
             AppendError::Full(_) => NotKept::Full,
+            AppendError::Refused(_) => NotKept::Unavailable,
             AppendError::Failed(_) => NotKept::Failed,
         });
         let is_kept = kept.is_ok();
@@ -278,20 +281,23 @@ impl SharedStore {
 
     /// Waits for the threads to end their work, after the loops have ended.
     pub(crate) fn finish(&self) {
-        for crew in [&self.crews.writer, &self.crews.readers, &self.crews.keeper] {
-            crew.finish();
-        }
+        self.crews.writer.finish();
         if let Err(error) = lock(&self.log).sync() {
             error!("cannot write to the store: {error}");
+        }
+        for crew in [&self.crews.syncer, &self.crews.keeper, &self.crews.readers] {
+            crew.finish();
         }
     }
 
     /// Puts the log on the disk soon.
     pub(super) fn sync_soon(self: &Arc<Self>) {
         let shared = self.clone();
-        let _ = self.crews.keeper.spawn(move || {
-            if let Err(error) = lock(&shared.log).sync() {
-                error!("the disk of the store has failed, publishing ends: {error}");
+        // If this is refused, a sync is under way, and another one waits.
+        let _ = self.crews.syncer.spawn(move || {
+            let synced = lock(&shared.log).sync();
+            if let Err(error) = synced {
+                shared.note_state(Some(&AppendError::Failed(error)));
             }
         });
     }
@@ -299,13 +305,14 @@ impl SharedStore {
     /// Logs changes of the state of the disk.
     fn note_state(&self, error: Option<&AppendError>) {
         let state = match error {
-            None => DiskState::Good,
+            None | Some(AppendError::Refused(_)) => DiskState::Good,
             Some(AppendError::Full(_)) => DiskState::Full,
             Some(AppendError::Failed(_)) => DiskState::Failed,
         };
         let before = std::mem::replace(&mut *lock(&self.state), state);
         match error {
             None if before == DiskState::Full => info!("the disk of the store has room again: publishing goes on"),
+            Some(AppendError::Refused(error)) => warn!("the store cannot begin a file of its log: {error}"),
             Some(AppendError::Full(error)) if before != state => {
                 error!("the disk of the store is full, publishing is refused until it has room: {error}");
             }
@@ -345,11 +352,12 @@ impl SharedStore {
 
     /// Opens a segment for reading.
     pub(super) fn segment(&self, id: SegmentId) -> std::io::Result<File> {
-        if let Some(file) = lock(&self.files).get(&id) {
+        // The lock is held meanwhile, so that no segment stays open that is being removed.
+        let mut files = lock(&self.files);
+        if let Some(file) = files.get(&id) {
             return Ok(file.clone());
         }
         let file = self.directory.open(&segment_name(id))?;
-        let mut files = lock(&self.files);
         if files.len() >= FILES_MAX {
             files.pop_first();
         }

@@ -61,6 +61,7 @@ impl Bench {
             checkpoint_interval: Duration::from_secs(60),
             waiting_bytes_max: 1 << 20,
             bytes_max: 1 << 40,
+            kept_for_max: Duration::from_secs(3_600),
             idle_max: Duration::from_secs(3_600),
             cache_bytes: 1 << 20,
             window_max: 10,
@@ -84,6 +85,7 @@ impl Bench {
             writer: self.sim.workers(1, 10),
             readers: self.sim.workers(2, 1_000),
             keeper: self.sim.workers(1, 10),
+            syncer: self.sim.workers(1, 1),
         };
         let shared = SharedStore::open(&self.disk.disk(), self.settings.clone(), crews, Some(7), self.loops)?;
         self.stores = (0..self.loops).map(|index| DiskStore::new(shared.clone(), index)).collect();

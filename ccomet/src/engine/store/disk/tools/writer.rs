@@ -88,7 +88,9 @@ impl Writer {
     fn write_frame(&mut self) -> Result<(), Refused> {
         let kept = self.log.append(&mut self.frame);
         let (segment, begin) = kept.map_err(|why| match why {
-            AppendError::Full(error) | AppendError::Failed(error) => Refused::Io("write the log", error),
+            AppendError::Full(error) | AppendError::Refused(error) | AppendError::Failed(error) => {
+                Refused::Io("write the log", error)
+            }
         })?;
         self.bytes += self.frame.len();
         self.frame.truncate(FRAME_HEADER_BYTES);
