@@ -151,7 +151,9 @@ impl Accounts {
     pub fn unavailable(&self, asked: &Asked<'_>, text: &str) {
         let is_due = match () {
             () if text.contains("shutting_down") => true,
-            () if text.contains("\"unavailable\"") => self.may_stall,
+            () if ["\"unavailable\"", "store_full", "store_failed"].iter().any(|code| text.contains(code)) => {
+                self.may_stall
+            }
             () if text.contains("body_limit") => asked.charge == Charge::Publish,
             () if text.contains("hook_unavailable") => asked.channel.starts_with("asked."),
             () if text.contains("pattern_limit") => asked.made == Made::Pattern && self.has_few_patterns,

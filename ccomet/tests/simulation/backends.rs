@@ -366,9 +366,11 @@ impl Suitor {
         assert!(!is_refused || channel != YES, "{}: the back end never refuses that: {pending:?}", self.label);
         match (status, pending.action) {
             (403, _) => assert!(is_refused, "{}: {status} {text}", self.label),
-            (503 | 408 | 429, _) | (404, Action::History) => {}
+            (503 | 507 | 408 | 429, _) | (404, Action::History) => {}
             (200, Action::ClassicPublish | Action::ClassicPoll | Action::Icomet) => {
-                let is_problem = is_refused || text.contains("\"status\":503") || text.contains("hook_unavailable");
+                let is_problem = is_refused
+                    || (text.contains("\"status\":503") || text.contains("\"status\":507"))
+                    || text.contains("hook_unavailable");
                 if !is_problem && !text.contains("\"429\"") {
                     self.may(Some(channel), &text);
                 }
@@ -415,7 +417,11 @@ impl Suitor {
                 let is_refused = item["status"] == 403;
                 let message = self.pending.take().map(|pending| pending.channel);
                 let is_due = is_refused && message.is_some_and(|channel| channel != YES);
-                assert!(is_due || item["status"] == 503, "{}: {item} to {message:?}", self.label);
+                assert!(
+                    is_due || [503, 507].contains(&item["status"].as_u64().unwrap_or(0)),
+                    "{}: {item} to {message:?}",
+                    self.label
+                );
             }
             Some("hello" | "gap" | "close" | "bye") => {}
             _ => panic!("{}: {item}", self.label),

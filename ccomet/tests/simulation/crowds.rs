@@ -144,7 +144,7 @@ impl Latecomer {
             match answer {
                 Answer::Stream => {}
                 Answer::Data(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
-                Answer::StreamEnd | Answer::Over | Answer::Whole { status: 503 | 408, .. } => self.is_over = true,
+                Answer::StreamEnd | Answer::Over | Answer::Whole { status: 503 | 507 | 408, .. } => self.is_over = true,
                 Answer::Whole { status, body } => {
                     panic!("{}: {status} {}", self.id, String::from_utf8_lossy(&body));
                 }

@@ -132,7 +132,7 @@ impl Counter {
                 Answer::Over => self.lost(),
                 Answer::Whole { status, body } => {
                     let text = String::from_utf8_lossy(&body);
-                    assert!(matches!(status, 503 | 408), "{}: {status} {text}", self.label);
+                    assert!(matches!(status, 503 | 507 | 408), "{}: {status} {text}", self.label);
                 }
             }
         }

@@ -147,7 +147,7 @@ impl Member {
                 }
                 Answer::Whole { status, body } => {
                     let text = String::from_utf8_lossy(&body);
-                    assert!(matches!(status, 503 | 408), "{}: {status} {text}", self.label);
+                    assert!(matches!(status, 503 | 507 | 408), "{}: {status} {text}", self.label);
                 }
                 Answer::StreamEnd => panic!("{}: there is no such end", self.label),
             }

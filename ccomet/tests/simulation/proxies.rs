@@ -379,7 +379,7 @@ impl Visitor {
                 assert!(self.is_barred, "{}: {} is refused, and may come in: {text}", self.label, self.client);
                 self.pending = None;
             }
-            503 => self.unavailable(accounts, &text),
+            503 | 507 => self.unavailable(accounts, &text),
             408 => self.pending = None,
             _ => panic!("{}: {status} {text}", self.label),
         }
@@ -431,7 +431,7 @@ impl Visitor {
             }
             Some("error") if item["status"] == 429 => self.settle(accounts, Some(&item.to_string())),
             Some("error") => {
-                assert_eq!(item["status"], 503, "{}: {item}", self.label);
+                assert!([503, 507].contains(&item["status"].as_u64().unwrap_or(0)), "{}: {item}", self.label);
                 self.unavailable(accounts, &item.to_string());
             }
             Some("hello" | "gap" | "close" | "bye") => {}

@@ -130,7 +130,7 @@ impl Publisher {
                 Answer::Over => self.lost(),
                 Answer::Whole { status, body } => {
                     let text = String::from_utf8_lossy(&body).into_owned();
-                    if status == 503 && self.retries_refused {
+                    if matches!(status, 503 | 507) && self.retries_refused {
                         // It may be kept, and so it is repeated if it has a key.
                         self.unsure = self.pending.take().filter(|pending| pending.kind == Kind::Keyed);
                         continue;
@@ -143,7 +143,8 @@ impl Publisher {
                         (200, Kind::Classic) if text.contains("publish") => {
                             oracle.accepted_somewhere(&channel, upheaval, &payload);
                         }
-                        (200, Kind::Classic | Kind::Jsonp) if text.contains("\"status\":503") => {}
+                        (200, Kind::Classic | Kind::Jsonp)
+                            if (text.contains("\"status\":503") || text.contains("\"status\":507")) => {}
                         (200, Kind::Post | Kind::ChunkedPost | Kind::Jsonp | Kind::Keyed) => {
                             let json = text.trim_start_matches("/**/cb(").trim_end().trim_end_matches(");");
                             let reply: Value =
@@ -152,7 +153,7 @@ impl Publisher {
                             oracle.accepted(&channel, spot, &payload);
                             oracle.accepted_somewhere(&channel, upheaval, &payload);
                         }
-                        (404, Kind::Classic) | (503 | 408, _) => {}
+                        (404, Kind::Classic) | (503 | 507 | 408, _) => {}
                         _ => panic!("{kind:?} is answered {status} {text}"),
                     }
                 }
@@ -195,7 +196,7 @@ impl Admin {
             }
             match answer {
                 Answer::Over => self.http = None,
-                Answer::Whole { status, .. } => assert!(matches!(status, 204 | 404 | 408 | 503), "{status}"),
+                Answer::Whole { status, .. } => assert!(matches!(status, 204 | 404 | 408 | 503 | 507), "{status}"),
                 other => panic!("{other:?}"),
             }
         }
@@ -301,7 +302,7 @@ impl Insider {
                     let reply: Value = serde_json::from_slice(&body).expect("JSON");
                     oracle.accepted(channel, spots(reply["position"].as_str().expect("a position"))[0], &payload);
                 }
-                (Answer::Whole { status, .. }, _) => assert!(matches!(status, 408 | 503), "{status}"),
+                (Answer::Whole { status, .. }, _) => assert!(matches!(status, 408 | 503 | 507), "{status}"),
                 (other, _) => panic!("{other:?}"),
             }
         }
@@ -350,7 +351,7 @@ impl Broadcaster {
                 Answer::Over => self.http = None,
                 Answer::Whole { status, body } => {
                     let text = String::from_utf8_lossy(&body);
-                    assert!(matches!(status, 200 | 408 | 503), "{status} {text}");
+                    assert!(matches!(status, 200 | 408 | 503 | 507), "{status} {text}");
                 }
                 other => panic!("{other:?}"),
             }
