@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sealed::disk::{Directory, Disk, File};
 use sealed::sim::{DiskFaults, Simulation};
@@ -197,6 +198,21 @@ fn one_lock_is_held_at_a_time() {
         drop(file);
         assert_eq!(directory.list().expect("a list"), ["lock", "other"], "the files of locks stay");
     });
+}
+
+#[test]
+fn a_lock_is_waited_for() {
+    let folder = Folder::new();
+    let directory = Disk::system().open_dir(&folder.0).expect("a folder");
+    let lock = directory.lock("lock").expect("it is free");
+    assert_eq!(kind(directory.lock_within("lock", Duration::ZERO)), Some(ErrorKind::WouldBlock));
+    let other = std::thread::spawn(move || drop(lock));
+    directory.lock_within("lock", Duration::from_secs(60)).expect("it is free soon");
+    other.join().expect("no panic");
+
+    let directory = Simulation::new(1).disk().disk().open_dir("data").expect("a folder");
+    let _lock = directory.lock("lock").expect("it is free");
+    assert_eq!(kind(directory.lock_within("lock", Duration::from_secs(60))), Some(ErrorKind::WouldBlock));
 }
 
 #[test]

@@ -1,24 +1,14 @@
 //! What a simulated disk keeps of a process that ends: by a kill, by a power cut, or in the middle
 //! of an operation.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::io;
 
-use sealed::disk::{Directory, File};
+use common::disks::{SECTOR, stage};
+use sealed::disk::Directory;
 use sealed::sim::{SimDisk, Simulation};
-
-const SECTOR: usize = 512;
-
-/// Returns a disk with a durable file of `sectors` sectors of `1`, its directory and the file.
-fn stage(seed: u64, sectors: usize) -> (SimDisk, Directory, File) {
-    let machine = Simulation::new(seed).disk();
-    let directory = machine.disk().open_dir("data").expect("a folder");
-    let file = directory.create("log").expect("a new file");
-    file.write_all_at(&vec![1; sectors * SECTOR], 0).expect("room");
-    file.sync_data().expect("a working disk");
-    directory.sync().expect("a working disk");
-    (machine, directory, file)
-}
 
 fn is_gone<T: std::fmt::Debug>(result: io::Result<T>) -> bool {
     result.is_err_and(|error| error.to_string() == "the process that opened it is gone")
@@ -46,7 +36,7 @@ fn outcomes<T: Ord>(test: impl Fn(u64) -> T) -> BTreeSet<T> {
 #[test]
 fn what_is_synced_survives_a_power_cut() {
     for seed in 0..100 {
-        let (machine, directory, file) = stage(seed, 4);
+        let (machine, directory, file) = stage(&Simulation::new(seed), 4);
         file.write_all_at(b"hello", 700).expect("room");
         file.set_len(900).expect("shorter");
         file.sync_data().expect("a working disk");
@@ -65,7 +55,7 @@ fn what_is_synced_survives_a_power_cut() {
 #[test]
 fn any_subset_of_sectors_survives_a_power_cut() {
     let seen = outcomes(|seed| {
-        let (machine, _, file) = stage(seed, 3);
+        let (machine, _, file) = stage(&Simulation::new(seed), 3);
         file.write_all_at(&[2; 3 * SECTOR], 0).expect("room");
         machine.power_cut();
         sectors(&machine)
@@ -77,7 +67,7 @@ fn any_subset_of_sectors_survives_a_power_cut() {
 #[test]
 fn a_sector_survives_in_any_state_that_it_had() {
     let seen = outcomes(|seed| {
-        let (machine, _, file) = stage(seed, 2);
+        let (machine, _, file) = stage(&Simulation::new(seed), 2);
         for byte in 2..4 {
             file.write_all_at(&[byte; 2 * SECTOR], 0).expect("room");
         }
@@ -90,7 +80,7 @@ fn a_sector_survives_in_any_state_that_it_had() {
 #[test]
 fn a_part_of_a_sector_does_not_survive_without_the_rest() {
     for seed in 0..200 {
-        let (machine, _, file) = stage(seed, 1);
+        let (machine, _, file) = stage(&Simulation::new(seed), 1);
         file.write_all_at(b"hello", 100).expect("room");
         machine.power_cut();
         let bytes = machine.contents("data/log").expect("it is durable");
@@ -101,7 +91,7 @@ fn a_part_of_a_sector_does_not_survive_without_the_rest() {
 #[test]
 fn any_length_since_the_last_sync_survives() {
     let seen = outcomes(|seed| {
-        let (machine, _, file) = stage(seed, 1);
+        let (machine, _, file) = stage(&Simulation::new(seed), 1);
         for sector in 1..3 {
             file.write_all_at(&[2; SECTOR], (sector * SECTOR) as u64).expect("room");
         }
@@ -114,7 +104,7 @@ fn any_length_since_the_last_sync_survives() {
     assert!(seen.contains(&vec![1, 0, 2]) && seen.contains(&vec![1, 2]) && !seen.contains(&vec![2]), "{seen:?}");
 
     let cut_off = outcomes(|seed| {
-        let (machine, _, file) = stage(seed, 2);
+        let (machine, _, file) = stage(&Simulation::new(seed), 2);
         file.set_len(0).expect("shorter");
         machine.power_cut();
         sectors(&machine)
@@ -125,7 +115,7 @@ fn any_length_since_the_last_sync_survives() {
 #[test]
 fn what_was_cut_off_does_not_come_back_once_that_is_synced() {
     for seed in 0..200 {
-        let (machine, _, file) = stage(seed, 3);
+        let (machine, _, file) = stage(&Simulation::new(seed), 3);
         file.set_len(0).expect("shorter");
         file.sync_data().expect("a working disk");
         file.set_len(3 * SECTOR as u64).expect("longer");
@@ -137,7 +127,7 @@ fn what_was_cut_off_does_not_come_back_once_that_is_synced() {
 #[test]
 fn a_name_survives_only_by_a_sync_of_its_directory() {
     let seen = outcomes(|seed| {
-        let (machine, directory, file) = stage(seed, 1);
+        let (machine, directory, file) = stage(&Simulation::new(seed), 1);
         let new = directory.create("new").expect("a new file");
         new.write_all_at(b"hello", 0).expect("room");
         new.sync_data().expect("a working disk");
@@ -157,7 +147,7 @@ fn a_name_survives_only_by_a_sync_of_its_directory() {
 #[test]
 fn a_sync_of_another_directory_makes_no_name_durable() {
     let seen = outcomes(|seed| {
-        let (machine, directory, _) = stage(seed, 1);
+        let (machine, directory, _) = stage(&Simulation::new(seed), 1);
         directory.create("new").expect("a new file");
         machine.disk().open_dir("elsewhere").expect("a folder").sync().expect("a working disk");
         machine.power_cut();
@@ -169,7 +159,7 @@ fn a_sync_of_another_directory_makes_no_name_durable() {
 #[test]
 fn a_rename_happens_as_a_whole_or_not_at_all() {
     let seen = outcomes(|seed| {
-        let (machine, directory, _) = stage(seed, 1);
+        let (machine, directory, _) = stage(&Simulation::new(seed), 1);
         let new = directory.create("new").expect("a new file");
         new.write_all_at(&[2; SECTOR], 0).expect("room");
         new.sync_data().expect("a working disk");
@@ -185,7 +175,7 @@ fn a_rename_happens_as_a_whole_or_not_at_all() {
 #[test]
 fn a_file_never_has_two_names() {
     let seen = outcomes(|seed| {
-        let (machine, directory, _) = stage(seed, 1);
+        let (machine, directory, _) = stage(&Simulation::new(seed), 1);
         directory.rename("log", "b").expect("it exists");
         directory.rename("b", "c").expect("it exists");
         machine.power_cut();
@@ -197,7 +187,7 @@ fn a_file_never_has_two_names() {
 #[test]
 fn a_kill_keeps_everything_written() {
     for seed in 0..20 {
-        let (machine, directory, file) = stage(seed, 1);
+        let (machine, directory, file) = stage(&Simulation::new(seed), 1);
         file.write_all_at(&[2; 2 * SECTOR], 0).expect("room");
         directory.create("new").expect("a new file");
         machine.kill();
@@ -205,7 +195,7 @@ fn a_kill_keeps_everything_written() {
     }
     // What a killed process has written is still not durable.
     let seen = outcomes(|seed| {
-        let (machine, _, file) = stage(seed, 1);
+        let (machine, _, file) = stage(&Simulation::new(seed), 1);
         file.write_all_at(&[2; SECTOR], 0).expect("room");
         machine.kill();
         machine.power_cut();
@@ -217,7 +207,7 @@ fn a_kill_keeps_everything_written() {
 #[test]
 fn the_handles_of_a_process_fail_for_ever_and_its_locks_are_free() {
     for end in [SimDisk::kill, SimDisk::power_cut] {
-        let (machine, directory, file) = stage(1, 1);
+        let (machine, directory, file) = stage(&Simulation::new(1), 1);
         let disk = machine.disk();
         let lock = directory.lock("lock").expect("it is free");
         directory.sync().expect("a working disk");
@@ -252,7 +242,7 @@ fn six_operations(directory: &Directory) -> io::Result<()> {
 #[test]
 fn a_process_ends_at_each_operation() {
     for operations in 1..=6 {
-        let (machine, directory, file) = stage(1, 1);
+        let (machine, directory, file) = stage(&Simulation::new(1), 1);
         let before = machine.operations();
         machine.kill_after(operations);
         assert!(!machine.is_dead());
@@ -266,7 +256,7 @@ fn a_process_ends_at_each_operation() {
         assert_eq!(byte, Some(if operations <= 4 { 1 } else { 2 }), "at operation {operations}");
         assert_eq!(names(&machine).len(), if (2..=4).contains(&operations) { 2 } else { 1 });
     }
-    let (machine, directory, _) = stage(1, 1);
+    let (machine, directory, _) = stage(&Simulation::new(1), 1);
     machine.cut_after(7);
     six_operations(&directory).expect("the seventh is not made");
     assert!(!machine.is_dead());
@@ -278,7 +268,7 @@ fn a_process_ends_at_each_operation() {
 #[test]
 fn a_write_that_is_cut_happens_in_part_for_a_power_cut_only() {
     let write = |seed, plan: fn(&SimDisk, u64), end: fn(&SimDisk)| {
-        let (machine, _, file) = stage(seed, 4);
+        let (machine, _, file) = stage(&Simulation::new(seed), 4);
         plan(&machine, 1);
         assert!(is_gone(file.write_all_at(&[2; 4 * SECTOR], 0)));
         end(&machine);

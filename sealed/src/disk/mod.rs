@@ -42,9 +42,14 @@ mod system;
 
 use std::io;
 use std::path::{Component, Path};
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "sim")]
 use crate::sim;
+
+/// The time between two attempts to lock a file.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A file system: the system's, or a simulated disk (`sealed::sim::SimDisk`). Clones refer to the
 /// same file system.
@@ -224,6 +229,28 @@ impl Directory {
             DirectoryKind::System(directory) => directory.sync(),
             #[cfg(feature = "sim")]
             DirectoryKind::Simulated(directory) => directory.sync(),
+        }
+    }
+
+    /// Locks a file as [`lock`](Self::lock) does, and waits for it. In a simulation, no time passes
+    /// during a call, so that it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`io::ErrorKind::WouldBlock`] if the lock is still held after `wait_max`, and errors
+    /// of the file system.
+    pub fn lock_within(&self, name: &str, wait_max: Duration) -> io::Result<Lock> {
+        let end = Instant::now().checked_add(wait_max);
+        loop {
+            match self.lock(name) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            let is_system = matches!(self.0, DirectoryKind::System(_));
+            if !is_system || end.is_some_and(|end| Instant::now() >= end) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            thread::sleep(LOCK_INTERVAL);
         }
     }
 

@@ -3,6 +3,8 @@
 #![allow(dead_code)] // each test file uses a part of it
 
 pub(crate) mod datagrams;
+#[cfg(feature = "disk")]
+pub(crate) mod disks;
 
 use std::net::SocketAddr;
 use std::time::Duration;

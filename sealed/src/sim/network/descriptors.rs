@@ -95,8 +95,7 @@ impl Net {
         if self.interest_in(id).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.register_descriptor(id, Registration { poller, token, interest });
-        Ok(())
+        self.change_descriptor(number, poller, token, interest)
     }
 
     /// Changes the interest in a descriptor, or registers it. What is ready is reported again.
