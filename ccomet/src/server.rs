@@ -128,7 +128,7 @@ impl Server {
         let count = pool.loops();
         *pool.config_mut() = loop_config(&config, count);
         #[cfg(feature = "disk")]
-        let disk_store = open_store(&config, machine, count)?;
+        let disk_store = open_store(&config, machine, &pool)?;
         #[cfg(not(feature = "disk"))]
         if config.store.path.is_some() {
             return Err(ConfigError::NoDisk.into());
@@ -307,9 +307,6 @@ pub(crate) struct Machine {
     /// Creates threads for work that blocks: at most so many, and so much work that waits.
     #[cfg(feature = "disk")]
     pub(crate) workers: Box<dyn Fn(usize, usize) -> Workers>,
-    /// A random number; `None` to ask the system for one.
-    #[cfg(feature = "disk")]
-    pub(crate) random: Option<u32>,
     /// Changes the settings of the store, in tests.
     #[cfg(all(feature = "disk", feature = "sim"))]
     pub(crate) sizes: Option<crate::simulated::StoreSizes>,
@@ -322,8 +319,6 @@ impl Machine {
             disk: sealed::disk::Disk::system(),
             #[cfg(feature = "disk")]
             workers: Box::new(Workers::new),
-            #[cfg(feature = "disk")]
-            random: None,
             #[cfg(all(feature = "disk", feature = "sim"))]
             sizes: None,
         }
@@ -332,8 +327,9 @@ impl Machine {
 
 /// Opens the store on disk, if there is to be one.
 #[cfg(feature = "disk")]
-fn open_store(config: &Config, machine: &Machine, loops: usize) -> Result<Option<Arc<SharedStore>>, Error> {
+fn open_store(config: &Config, machine: &Machine, pool: &Pool<LoopMessage>) -> Result<Option<Arc<SharedStore>>, Error> {
     let Some(path) = config.store.path.clone() else { return Ok(None) };
+    let [a, b, c, d, ..] = pool.secret().ok_or(crate::engine::StoreError::NoRandomBits)?;
     let store = &config.store;
     let sync = match store.sync {
         SyncMode::Commit => LogSync::Commit,
@@ -373,7 +369,7 @@ fn open_store(config: &Config, machine: &Machine, loops: usize) -> Result<Option
         keeper: workers(1, 16),
         syncer: workers(1, 1),
     };
-    Ok(Some(SharedStore::open(&machine.disk, settings, crews, machine.random, loops)?))
+    Ok(Some(SharedStore::open(&machine.disk, settings, crews, u32::from_ne_bytes([a, b, c, d]), pool.loops())?))
 }
 
 /// Logs warnings about access that the settings of the admin listener grant to pages.

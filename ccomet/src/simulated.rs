@@ -104,9 +104,9 @@ impl Simulated {
 
     #[cfg(feature = "disk")]
     fn machine(sim: &Simulation, disk: &SimDisk) -> Machine {
-        let (workers, random) = (sim.clone(), Some(sim.seed() as u32));
+        let workers = sim.clone();
         let workers = Box::new(move |threads, waiting_max| workers.workers(threads, waiting_max));
-        Machine { disk: disk.disk(), workers, random, sizes: None }
+        Machine { disk: disk.disk(), workers, sizes: None }
     }
 
     fn start_at(

@@ -8,24 +8,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use common::{Client, Folder, Process};
+use common::{Client, Folder, Process, SMALL_STORE, wait_until};
 use serde_json::Value;
-
-/// Small segments and frequent checkpoints, and a history without limits.
-const SETTINGS: &str = "
-[store]
-segment_bytes = 1048576
-checkpoint_bytes = 1048576
-[history]
-messages_max = 1000000
-bytes_max = 17179869184
-";
 
 fn server(data: &Path) -> Process {
     let config = data.with_extension("toml");
-    fs::write(&config, SETTINGS).expect("settings");
+    fs::write(&config, SMALL_STORE).expect("settings");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
     command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "2", "--log", "warn", "--data"]);
     Process::run(command.arg(data).arg("--config").arg(config))
@@ -180,7 +169,9 @@ fn a_copy_that_is_made_under_load_is_a_store() {
             });
         }
         for round in 0..5 {
-            std::thread::sleep(Duration::from_millis(200));
+            // Some segments are full by now.
+            let published = || accepted.iter().map(|accepted| accepted.load(Ordering::Relaxed)).sum::<usize>();
+            wait_until("more is published", || published() > (round + 1) * 150);
             let to = folder.join(format!("copy{round}"));
             let before: Vec<usize> = accepted.iter().map(|accepted| accepted.load(Ordering::Relaxed)).collect();
             print(&data, &["backup", to.to_str().expect("a path")]);

@@ -15,6 +15,20 @@ use sealed::Stopper;
 pub use testing::http::{Client, Event, Events, Reply};
 pub use testing::{Folder, PATIENCE, process, wait_until};
 
+/// The settings of a server whose store has small segments and frequent checkpoints, and a history
+/// without limits.
+pub const SMALL_STORE: &str = "
+[store]
+segment_bytes = 1048576
+checkpoint_bytes = 1048576
+window_messages_max = 50
+[history]
+messages_max = 1048576
+bytes_max = 17179869184
+total_bytes_max = 17179869184
+keys_max = 1000000
+";
+
 /// Returns a configuration on ports of the system's choice.
 pub fn config(loops: usize) -> Config {
     let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };

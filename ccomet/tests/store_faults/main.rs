@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use common::{Client, Folder, Process, wait_until};
+use common::{Client, Folder, Process, SMALL_STORE, wait_until};
 use testing::programs::{Need, run};
 use testing::tests;
 
@@ -21,15 +21,6 @@ fn main() -> ExitCode {
     ])
 }
 
-const SETTINGS: &str = "
-[store]
-segment_bytes = 1048576
-checkpoint_bytes = 1048576
-[history]
-messages_max = 1000000
-bytes_max = 17179869184
-";
-
 const ARGUMENTS: &[&str] =
     &["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "2", "--log", "off", "--data"];
 
@@ -39,7 +30,7 @@ fn has_namespaces() -> bool {
 }
 
 fn server(command: &mut Command, folder: &Folder) -> Process {
-    let config = folder.write("ccomet.toml", SETTINGS);
+    let config = folder.write("ccomet.toml", SMALL_STORE);
     Process::run(command.args(ARGUMENTS).arg(folder.join("data")).arg("--config").arg(config))
 }
 

@@ -16,25 +16,12 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Folder, PATIENCE, Process};
+use common::{Folder, PATIENCE, Process, SMALL_STORE};
 use serde_json::Value;
 use wire::Wire;
 
 const PUBLISHERS: u32 = 4;
 const CHANNELS: [&str; 3] = ["one", "two", "three"];
-
-/// Small segments and frequent checkpoints, so that kills meet both; a history without limits.
-const SETTINGS: &str = "
-[store]
-segment_bytes = 1048576
-checkpoint_bytes = 1048576
-window_messages_max = 50
-[history]
-messages_max = 1048576
-bytes_max = 17179869184
-total_bytes_max = 17179869184
-keys_max = 1000000
-";
 
 /// A message: its publisher, and the publisher's number of it.
 type Id = (u32, u32);
@@ -133,7 +120,7 @@ struct Torture {
 impl Torture {
     fn new(seed: u64) -> Self {
         let folder = Folder::new("torture");
-        folder.write("ccomet.toml", SETTINGS);
+        folder.write("ccomet.toml", SMALL_STORE);
         let reader = |index| Reader { channel: index, position: "oldest".to_owned(), read: Vec::new() };
         Self {
             folder,

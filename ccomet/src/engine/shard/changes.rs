@@ -23,8 +23,10 @@ use crate::engine::{ChannelEvent, Refusal, Reply, Tick, Window};
 /// The maximum number of changes of one channel that wait.
 const WAITING_MAX: usize = 1_000;
 
-/// The maximum number of publications of one channel that are submitted together.
+/// The maximum number of publications of one channel that are submitted together, and the bytes
+/// from which on no further one joins them.
 const TOGETHER_MAX: usize = 100;
+const TOGETHER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A requested change.
 #[derive(Debug)]
@@ -76,12 +78,17 @@ pub(super) struct Stored {
     waiting: VecDeque<Change>,
 }
 
-impl Stored {
-    /// Takes the first change that waits, if it is a publication.
-    fn next_publication(&mut self) -> Option<Change> {
-        if matches!(self.waiting.front()?, Change::Publish { .. }) { self.waiting.pop_front() } else { None }
+impl Change {
+    /// Returns the bytes of its messages.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Publish { messages, .. } => messages.iter().map(|message| message.cost()).sum(),
+            Self::Clear(_) | Self::Delete(_) => 0,
+        }
     }
+}
 
+impl Stored {
     /// Returns the number of changes that wait for their turns or for the store.
     #[cfg(feature = "sim")]
     pub(super) fn waiting(&self) -> usize {
@@ -92,6 +99,12 @@ impl Stored {
             other => usize::from(other.is_some()),
         };
         under_way + self.waiting.len()
+    }
+
+    /// Returns the bytes of the changes that wait for their turns.
+    #[cfg(feature = "sim")]
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(Change::bytes).sum()
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -113,12 +126,23 @@ impl Shard {
         if let Some(stored) = self.channels[key].stored.as_mut()
             && (stored.is_busy() || is_cut_off)
         {
-            if stored.waiting.len() < WAITING_MAX {
+            let bytes = self.waiting_bytes + change.bytes();
+            if stored.waiting.len() < WAITING_MAX && bytes <= self.limits.waiting_bytes_max {
+                self.waiting_bytes = bytes;
                 return stored.waiting.push_back(change);
             }
             return self.refuse_change(&change, Refusal::Unavailable);
         }
         self.make_change(now, key, change);
+    }
+
+    /// Takes the next change of a channel that waits, if `is_next` allows it.
+    fn take_waiting(&mut self, key: usize, is_next: impl FnOnce(&Change) -> bool) -> Option<Change> {
+        let stored = self.channels[key].stored.as_mut()?;
+        stored.waiting.front().filter(|change| is_next(change))?;
+        let change = stored.waiting.pop_front()?;
+        self.waiting_bytes -= change.bytes();
+        Some(change)
     }
 
     pub(super) fn refuse_change(&mut self, change: &Change, why: Refusal) {
@@ -222,11 +246,11 @@ impl Shard {
                 self.reply(asker, Ok(Reply::Ended(Some(next))));
             }
             (UnderWay::Delete(asker), Ok(())) => {
-                let waiting = self.channels[key].stored.as_mut().map(|stored| std::mem::take(&mut stored.waiting));
+                let waiting: Vec<_> = std::iter::from_fn(|| self.take_waiting(key, |_| true)).collect();
                 let name = self.channels[key].name.clone();
                 let next = self.delete(key);
                 self.reply(asker, Ok(Reply::Ended(Some(next))));
-                for change in waiting.into_iter().flatten().filter(|_| !fault!("changes-lost-with-channel")) {
+                for change in waiting.into_iter().filter(|_| !fault!("changes-lost-with-channel")) {
                     self.enter(now, Entrant::Change(name.clone(), change));
                 }
             }
@@ -327,9 +351,8 @@ impl Shard {
     fn continue_changes(&mut self, now: Tick, name: &ChannelName) {
         while let Some(key) = self.key_of(name)
             && !self.is_cut_off
-            && let Some(stored) = self.channels[key].stored.as_mut()
-            && stored.under_way.is_none()
-            && let Some(change) = stored.waiting.pop_front()
+            && self.channels[key].stored.as_ref().is_some_and(|stored| stored.under_way.is_none())
+            && let Some(change) = self.take_waiting(key, |_| true)
         {
             match change {
                 Change::Publish { .. } => self.publish_together(now, key, change),
@@ -340,14 +363,15 @@ impl Shard {
 
     /// Submits a publication, together with those that follow it.
     fn publish_together(&mut self, now: Tick, key: usize, first: Change) {
-        let (mut new, mut publications, mut next) = (Vec::new(), Vec::new(), Some(first));
+        let (mut new, mut publications, mut next, mut bytes) = (Vec::new(), Vec::new(), Some(first), 0);
         while let Some(Change::Publish { cause, owner, messages }) = next {
+            bytes += messages.iter().map(|message| message.cost()).sum::<usize>();
             match self.plan(key, messages, &mut new) {
                 Ok(planned) => publications.push(Publication { cause, owner, planned }),
                 Err(why) => self.conclude(cause, Err(why)),
             }
-            let is_full = publications.len() >= TOGETHER_MAX;
-            next = self.channels[key].stored.as_mut().filter(|_| !is_full).and_then(|stored| stored.next_publication());
+            let has_room = publications.len() < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX;
+            next = self.take_waiting(key, |change| has_room && matches!(change, Change::Publish { .. }));
         }
         let mut publications = publications.into_iter();
         if let Some(first) = publications.next() {

@@ -15,7 +15,7 @@ use super::changes::Change;
 use super::publishing::Broadcasting;
 use super::work::Task;
 use super::{Asker, Shard};
-use crate::core::message::ChannelName;
+use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::window::MessageLog;
 use crate::engine::store::{KeptChannel, Opened, Unreadable};
@@ -57,6 +57,15 @@ impl Entrant {
         }
     }
 
+    /// Returns the bytes of its messages.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Request(_, Request::Publish { messages, .. }) => messages.iter().map(Message::cost).sum(),
+            Self::Change(_, change) => change.bytes(),
+            Self::Request(..) | Self::Order(..) => 0,
+        }
+    }
+
     fn is_change(&self) -> bool {
         matches!(self, Self::Change(..))
     }
@@ -85,6 +94,8 @@ pub(super) struct Gate {
     /// The number of entrants in all queues, and of the changes among them.
     waiting: usize,
     changes: usize,
+    /// The bytes of their messages.
+    bytes: usize,
     /// The channel whose queue goes on: the store keeps nothing of it that is not in memory.
     settled: Option<ChannelName>,
     /// Broadcasts that continue when less waits.
@@ -106,6 +117,7 @@ impl Gate {
     fn add(&mut self, name: ChannelName, entrant: Entrant) {
         self.waiting += 1;
         self.changes += usize::from(entrant.is_change());
+        self.bytes += entrant.bytes();
         let queue = self.queues.entry(name).or_default();
         if fault!("order-at-gate-changed") {
             return queue.push_front(entrant);
@@ -118,6 +130,7 @@ impl Gate {
         let queue = self.queues.remove(name)?;
         self.waiting -= queue.len();
         self.changes -= queue.iter().filter(|entrant| entrant.is_change()).count();
+        self.bytes -= queue.iter().map(Entrant::bytes).sum::<usize>();
         if self.queues.is_empty() {
             self.queues.shrink_to(64);
         }
@@ -134,8 +147,10 @@ impl Gate {
         self.queues.keys()
     }
 
-    fn is_full(&self) -> bool {
-        self.waiting >= WAITING_MAX
+    /// Returns whether an entrant finds no room.
+    fn is_full_for(&self, entrant: &Entrant, bytes_max: usize) -> bool {
+        let is_full = self.waiting >= WAITING_MAX || self.bytes + entrant.bytes() > bytes_max;
+        is_full && entrant.is_refusable()
     }
 
     #[cfg(feature = "sim")]
@@ -149,7 +164,7 @@ impl Shard {
     pub(super) fn enter(&mut self, now: Tick, entrant: Entrant) {
         let name = entrant.channel().filter(|name| self.may_be_kept(name)).cloned();
         let Some(name) = name else { return self.admit(now, entrant) };
-        let is_full = self.gate.is_full() && entrant.is_refusable();
+        let is_full = self.gate.is_full_for(&entrant, self.limits.waiting_bytes_max);
         if self.gate.queues.contains_key(&name) {
             if is_full {
                 return self.turn_away(entrant, Refusal::Unavailable);

@@ -24,6 +24,8 @@ pub(crate) struct ShardLimits {
     /// The maximum bytes of the history of all channels together, including the copies on the loops
     /// that follow them.
     pub(super) history_bytes_max: usize,
+    /// The maximum bytes of changes that wait in the channels, and of what waits at the gate.
+    pub(super) waiting_bytes_max: usize,
     pub(super) keys: KeyLimits,
     pub(super) owners: OwnerLimits,
     pub(super) presence: PresenceLimits,
@@ -48,6 +50,7 @@ impl ShardLimits {
             // The deliveries to all other loops together may have a quarter of the history's bytes.
             delivery_bytes_max: (share(config.history.total_bytes_max) / 4 / loops.saturating_sub(1).max(1)).max(1),
             history_bytes_max: share(config.history.total_bytes_max),
+            waiting_bytes_max: share(config.store.waiting_bytes_max),
             owners: OwnerLimits {
                 channels_max: share(config.limits.channels_per_client_max),
                 patterns_max: share(config.limits.patterns_per_client_max),

@@ -165,6 +165,8 @@ pub(crate) struct Shard {
     gate: Gate,
     /// Set while the store is unreachable.
     is_cut_off: bool,
+    /// The bytes of the changes of all channels that wait for their turns.
+    waiting_bytes: usize,
     /// The reads that the store has not finished.
     reads: Slab<Reading>,
     /// The broadcasts in progress.
@@ -202,6 +204,7 @@ impl Shard {
             store,
             gate: Gate::default(),
             is_cut_off: false,
+            waiting_bytes: 0,
             reads: Slab::new(),
             broadcasts: Slab::new(),
             work: Work::new(),
@@ -225,6 +228,8 @@ impl Shard {
         all.shared_places += self.shared.places();
         all.opening += self.gate.waiting();
         all.delivery_bytes += self.links.iter().map(PeerWindow::bytes).sum::<usize>();
+        let waiting = self.channels.iter().filter_map(|(_, channel)| channel.stored.as_ref());
+        assert_eq!(waiting.map(|stored| stored.waiting_bytes()).sum::<usize>(), self.waiting_bytes);
         for (_, channel) in &self.channels {
             all.waiting_changes += channel.stored.as_ref().map_or(0, |stored| stored.waiting());
             all.message_bytes += channel.log.since(0).map(|(_, message)| seen.count(message)).sum::<usize>();

@@ -125,33 +125,32 @@ impl Channel {
             if !is_over && oldest.time >= not_before {
                 return Trimmed::Done;
             }
-            self.drop_oldest(oldest);
+            self.drop_oldest(oldest.cost);
         }
     }
 
-    fn drop_oldest(&mut self, oldest: Entry) {
-        if self.front.pop_front().is_none() {
+    fn drop_oldest(&mut self, cost: u32) {
+        // The place of the oldest message may be in the index only.
+        let is_in_tail = self.tail_begin() <= self.row.first;
+        if self.front.pop_front().is_none() && is_in_tail {
             self.tail.pop_front();
         }
         self.row.first += 1;
-        self.row.bytes = self.row.bytes.saturating_sub(oldest.cost.into());
+        self.row.bytes = self.row.bytes.saturating_sub(cost.into());
         self.is_dirty = true;
         if self.front.is_empty() {
             self.front.shrink_to_fit();
         }
     }
 
-    /// Drops the messages before a number, whose bytes are known.
-    pub(super) fn drop_before(&mut self, before: u64, cost: u64) {
-        for _ in self.row.first..before.min(self.row.next) {
-            let is_in_tail = self.tail_begin() <= self.row.first;
-            if self.front.pop_front().is_none() && is_in_tail {
-                self.tail.pop_front();
+    /// Drops messages from number `first` on, of which these are the bytes, as far as they are
+    /// still kept.
+    pub(super) fn drop_oldest_of(&mut self, first: u64, costs: &[u32]) {
+        for (number, cost) in (first..).zip(costs) {
+            if number == self.row.first && number < self.row.next {
+                self.drop_oldest(*cost);
             }
-            self.row.first += 1;
         }
-        self.row.bytes = self.row.bytes.saturating_sub(cost);
-        self.is_dirty = true;
     }
 
     /// Takes the places of the oldest messages, from number `begin` on.

@@ -17,6 +17,9 @@ pub enum StoreError {
         /// The error of the system.
         source: io::Error,
     },
+    /// The operating system has no random bits for a new store.
+    #[error("the operating system has no random bits for the store")]
+    NoRandomBits,
     /// Another process uses the directory.
     #[error("another process uses the store {}", .0.display())]
     InUse(PathBuf),

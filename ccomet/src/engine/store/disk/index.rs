@@ -13,6 +13,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use sealed::disk::{Directory, File};
 
 use super::backend::Backend;
+use super::log::copy;
 use super::places::{Entry, SegmentId, decode_block};
 use super::record::{ChannelId, Input, Salt};
 use super::tables::Tables;
@@ -28,9 +29,6 @@ const NEW_FILE: &str = "index.new";
 /// Exists while the index is written, and after that has failed or was not finished: the system may
 /// then show an index that the disk does not have, and never will.
 const UNSURE_FILE: &str = "index.unsure";
-
-/// The bytes of the index that are copied at a time.
-const COPIED_BYTES: usize = 1024 * 1024;
 
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("names");
@@ -66,18 +64,6 @@ fn remove_if_there(directory: &Directory, name: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Writes all bytes of one file to another, or to itself, and syncs it.
-fn copy(from: &File, to: &File) -> io::Result<()> {
-    let (length, mut offset, mut bytes) = (from.len()?, 0, vec![0; COPIED_BYTES]);
-    while offset < length {
-        let count = usize::try_from(length - offset).unwrap_or(COPIED_BYTES).min(COPIED_BYTES);
-        from.read_exact_at(&mut bytes[..count], offset)?;
-        to.write_all_at(&bytes[..count], offset)?;
-        offset += count as u64;
-    }
-    to.sync_data()
 }
 
 /// Runs code of the database, which panics if the file has been damaged in certain ways.
@@ -239,14 +225,14 @@ impl Index {
         };
         remove_if_there(directory, NEW_FILE)?;
         match directory.create(NEW_FILE).and_then(|new| copy(&old, &new)) {
-            Ok(()) => {
+            Ok(_) => {
                 drop(old);
                 directory.rename(NEW_FILE, FILE)?;
                 directory.sync()
             }
             Err(error) => {
                 remove_if_there(directory, NEW_FILE)?;
-                if error.kind() == io::ErrorKind::StorageFull { copy(&old, &old) } else { Err(error) }
+                if error.kind() == io::ErrorKind::StorageFull { copy(&old, &old).map(drop) } else { Err(error) }
             }
         }
     }

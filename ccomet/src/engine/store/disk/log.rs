@@ -13,6 +13,9 @@ use super::record::{
 };
 use super::settings::LogSync;
 
+/// The bytes that are copied at a time.
+const COPIED_BYTES: usize = 1024 * 1024;
+
 /// The end of the names of segments' files.
 const SUFFIX: &str = ".log";
 
@@ -27,6 +30,24 @@ pub(super) fn segments(directory: &Directory) -> io::Result<Vec<SegmentId>> {
     let mut ids: Vec<_> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// Writes all bytes of one file to another, or to itself, and syncs it. Returns their number.
+pub(super) fn copy(from: &File, to: &File) -> io::Result<u64> {
+    let (mut part, mut offset) = (vec![0; COPIED_BYTES], 0);
+    loop {
+        match from.read_at(&mut part, offset) {
+            Ok(0) => break,
+            Ok(count) => {
+                to.write_all_at(&part[..count], offset)?;
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    to.sync_data()?;
+    Ok(offset)
 }
 
 /// A segment that was read into memory.
@@ -49,15 +70,16 @@ impl Segment {
         Self { header: read_segment_header(&bytes), bytes }
     }
 
-    /// Visits the records of all frames up to the first that is not whole: the offset and the
-    /// length of each, and the record.
+    /// Visits the records of all whole frames: the offset and the length of each, and the record.
     pub(super) fn each_record(&self, salt: Salt, mut visit: impl FnMut(usize, usize, Record)) {
-        let mut offset = SEGMENT_HEADER_BYTES;
-        while let Some(frame) = self.frame(offset, salt) {
+        let mut at = self.frame(SEGMENT_HEADER_BYTES, salt).map(|frame| (SEGMENT_HEADER_BYTES, frame));
+        at = at.or_else(|| self.next_frame(SEGMENT_HEADER_BYTES, salt));
+        while let Some((offset, frame)) = at {
             for (place, length, record) in frame.records(salt).flatten() {
                 visit(offset + place, length, record);
             }
-            offset += frame.length();
+            let end = offset + frame.length();
+            at = self.frame(end, salt).map(|frame| (end, frame)).or_else(|| self.next_frame(end, salt));
         }
     }
 
@@ -152,24 +174,25 @@ impl Log {
         }
         finish_frame(frame, self.sequence + 1, self.synced, self.salt);
         let result = self.write(frame);
-        if result.is_err() {
-            self.has_failed = true;
-        }
-        result.map_err(AppendError::Failed)
+        self.has_failed |= matches!(result, Err(AppendError::Failed(_)));
+        result
     }
 
-    fn write(&mut self, frame: &[u8]) -> io::Result<(SegmentId, u32)> {
-        let Some(current) = &mut self.current else { return Err(io::Error::other("no segment")) };
+    fn write(&mut self, frame: &[u8]) -> Result<(SegmentId, u32), AppendError> {
+        let Some(current) = &mut self.current else { return Err(AppendError::Failed(io::Error::other("no segment"))) };
         let begin = current.end;
-        let written = current.file.write_all_at(frame, begin.into());
         let is_synced = self.sync == LogSync::Commit && !fault!("accepted-before-sync");
-        let kept = written.and_then(|()| if is_synced { current.file.sync_data() } else { Ok(()) });
-        if kept.is_err() && !fault!("unsynced-frame-stays") {
+        let written = current.file.write_all_at(frame, begin.into()).map_err(|error| (error, false));
+        let synced = || if is_synced { current.file.sync_data().map_err(|error| (error, true)) } else { Ok(()) };
+        if let Err((error, was_syncing)) = written.and_then(|()| synced()) {
             // The publishers are refused. The system may show the frame to the next process even if
             // the disk does not have it.
-            let _ = current.file.write_all_at(&[0; FRAME_HEADER_BYTES], begin.into());
+            let is_erased = !fault!("unsynced-frame-stays")
+                && current.file.write_all_at(&[0; FRAME_HEADER_BYTES], begin.into()).is_ok();
+            // The file system may not have reserved the space. The next frame takes the same place.
+            let is_full = is_full(&error) && is_erased && !was_syncing;
+            return Err(if is_full { AppendError::Full(error) } else { AppendError::Failed(error) });
         }
-        kept?;
         current.end += frame.len() as u32;
         self.sequence += 1;
         if self.sync == LogSync::Commit {

@@ -3,9 +3,9 @@
 //! A change takes this way: `submit` appends its records to the batch of the tick, and `flush`
 //! hands the batch to the writer, which keeps the batches of all loops in one frame of the log
 //! (`shared.rs`, `log.rs`, with the format in `record.rs`). Then the loop gets the event `Written`,
-//! notes where the messages are (`channel.rs`), and reports the change as kept. From time to time
-//! the loops hand over these places for the index (`checkpoint.rs`, `index.rs`). After a restart,
-//! only the log behind the last checkpoint is read (`opening.rs`).
+//! notes where the messages are (`outcomes.rs`, `channel.rs`), and reports the change as kept. From
+//! time to time the loops hand over these places for the index (`checkpoint.rs`, `index.rs`). After
+//! a restart, only the log behind the last checkpoint is read (`opening.rs`).
 //!
 //! Reads go to threads (`reading.rs`), and come back as events.
 
@@ -17,6 +17,7 @@ mod events;
 mod index;
 mod log;
 mod opening;
+mod outcomes;
 mod places;
 mod reading;
 mod record;
@@ -35,20 +36,18 @@ use std::sync::Arc;
 use sealed::fault;
 
 use self::channel::{Channel, Trimmed};
-use self::checkpoint::{HandedOver, NextTime};
-use self::events::{Event, Found};
-use self::index::{ChannelRow, Updates};
-use self::places::{Entry, SegmentId};
+use self::checkpoint::NextTime;
+use self::index::ChannelRow;
+use self::places::Entry;
 use self::reading::PageRequest;
 use self::record::{ChannelId, RecordWriter};
-use self::retention::Relief;
 use self::shared::{Batch, DiskState};
 use super::{
-    ChannelPlace, KeptChannel, KeptKey, KeptSummary, NameRange, NotKept, Opened, Outcome, PartRange, Store,
-    StoreChange, Submitted, Unreadable, digest,
+    ChannelPlace, KeptKey, NameRange, NotKept, Opened, Outcome, PartRange, Store, StoreChange, Submitted, Unreadable,
+    digest,
 };
 use crate::core::message::{ChannelName, Message};
-use crate::core::position::{Epoch, Spot};
+use crate::core::position::Epoch;
 use crate::core::time::LoopTime;
 use crate::core::window::HistoryLimits;
 use crate::engine::Tick;
@@ -186,158 +185,6 @@ impl DiskStore {
         self.shared.submit(Batch { from: self.index, number: self.last_batch, records });
     }
 
-    fn take_events(&mut self) {
-        for event in self.shared.take_events(self.index) {
-            match event {
-                Event::Written { number, place } => self.written(number, place),
-                Event::Page { read, part } => {
-                    self.outcomes.push_back(Outcome::Page { read, part: part.map_err(|_| Unreadable) });
-                }
-                Event::Opened { channel, found } => self.opened(channel, found.map_err(|_| Unreadable)),
-                Event::Oldest { channel, id, begin, entries } => {
-                    if let Some(channel) = self.channels.get_mut(&channel).filter(|channel| channel.id == id) {
-                        channel.take_oldest(begin, entries);
-                    }
-                }
-                Event::Names { read, found } => self.named(read, found.map_err(|_| Unreadable)),
-                Event::Checkpointed => self.checkpointed(),
-                Event::Relieve { checkpoint, reliefs } => {
-                    for relief in reliefs {
-                        self.relieve(checkpoint, relief);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Completes the changes of a batch.
-    fn written(&mut self, number: u64, place: Result<(SegmentId, u32), NotKept>) {
-        debug_assert_eq!(self.in_flight.front().map(|batch| batch.0), Some(number), "batches are written in order");
-        let Some((_, changes)) = self.in_flight.pop_front() else { return };
-        for Change { channel: name, made, kind } in changes {
-            if let Ok((segment, begin)) = place
-                && let Some(channel) = self.channels.get_mut(&name)
-            {
-                channel.id = made.unwrap_or(channel.id);
-                channel.is_dirty = true;
-                match kind {
-                    ChangeKind::Append { entries, keys } => {
-                        for entry in entries {
-                            channel.add(Entry { segment, offset: begin + entry.offset, ..entry });
-                        }
-                        for key in keys {
-                            channel.add_key(key);
-                        }
-                    }
-                    ChangeKind::Clear => channel.clear(),
-                    ChangeKind::Remove => self.gone(&name),
-                }
-            }
-            self.outcomes.push_back(Outcome::Changed { channel: name, kept: place.map(|_| ()) });
-        }
-    }
-
-    /// Notes that a channel is removed.
-    fn gone(&mut self, name: &ChannelName) {
-        if let Some(channel) = self.channels.remove(name)
-            && channel.id != 0
-        {
-            self.removed.push(channel.id);
-            self.removed_names.insert(name.clone());
-            // The checkpoint in progress may bring an earlier channel of the name into the index,
-            // which the next one removes.
-            if !fault!("removed-name-forgotten-too-early") {
-                self.handed_over.1.remove(name);
-            }
-        }
-    }
-
-    fn opened(&mut self, name: ChannelName, found: Result<Option<Box<Found>>, Unreadable>) {
-        self.opening.remove(&name);
-        let kept = found.map(|found| {
-            found.map(|found| {
-                let Found { id, row, window, keys, oldest_begin, oldest } = *found;
-                self.last_epoch = self.last_epoch.max(row.epoch);
-                let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(id, row));
-                channel.is_loaded = true;
-                if channel.id == id && !fault!("oldest-places-not-taken") {
-                    channel.take_oldest(oldest_begin, oldest);
-                }
-                KeptChannel { window, keys }
-            })
-        });
-        self.outcomes.push_back(Outcome::Opened { channel: name, kept });
-    }
-
-    fn named(&mut self, read: u32, found: Result<(Vec<ChannelRow>, bool), Unreadable>) {
-        let summary = |row: ChannelRow| {
-            let ChannelRow { name, epoch, first, next, .. } = row;
-            KeptSummary { channel: name, kept_from: first, spot: Spot { epoch, next } }
-        };
-        let has_more = matches!(found, Ok((_, true)));
-        let names = found.map(|(rows, _)| rows.into_iter().map(summary).collect());
-        self.outcomes.push_back(Outcome::Names { read, names, has_more });
-    }
-
-    /// Drops old messages of a channel, unless the channel has changed since they were found.
-    fn relieve(&mut self, checkpoint: u64, relief: Relief) {
-        let Relief { id, row, before, cost, is_removed } = relief;
-        let name = &row.name;
-        if let Some(channel) = self.channels.get_mut(name) {
-            if channel.id == id && channel.row.first == row.first && !is_removed {
-                channel.drop_before(before, cost);
-            }
-            return;
-        }
-        let is_stale = self.last_checkpoint > checkpoint;
-        if is_stale || self.opening.contains(name) || self.removed_names.contains(name) {
-            return;
-        }
-        if is_removed {
-            self.write_removal(id);
-            self.removed.push(id);
-            self.removed_names.insert(row.name);
-            return;
-        }
-        let name = row.name.clone();
-        let mut channel = Channel::new(id, row);
-        channel.is_loaded = false;
-        channel.drop_before(before, cost);
-        self.channels.insert(name, channel);
-    }
-
-    /// Hands over the changes since the last checkpoint.
-    fn hand_over(&mut self, number: u64, now: Tick) {
-        self.last_checkpoint = number;
-        let (mut updates, mut names) = (Updates::default(), Vec::new());
-        updates.removed = std::mem::take(&mut self.removed);
-        let is_dirty = |(_, channel): &(&ChannelName, &mut Channel)| channel.is_dirty && channel.id != 0;
-        for (name, channel) in self.channels.iter_mut().filter(is_dirty) {
-            updates.channels.push(channel.hand_over());
-            names.push(name.clone());
-        }
-        // The order of a hash map differs between runs.
-        updates.channels.sort_unstable_by_key(|update| update.id);
-        self.handed_over = (names, self.removed_names.clone());
-        let (last_epoch, now) = (self.last_epoch, now.time);
-        self.shared.hand_over(self.index, HandedOver { number, updates, last_epoch, now });
-    }
-
-    fn checkpointed(&mut self) {
-        let (names, removed) = std::mem::take(&mut self.handed_over);
-        for name in names {
-            if let Some(channel) = self.channels.get_mut(&name) {
-                channel.checkpointed();
-                if !channel.is_loaded && channel.is_in_index() {
-                    self.channels.remove(&name);
-                }
-            }
-        }
-        for name in removed {
-            self.removed_names.remove(&name);
-        }
-    }
-
     /// Starts periodic work. One loop does this for all.
     fn keep_time(&mut self, now: Tick) {
         let settings = &self.shared.settings;
@@ -363,7 +210,7 @@ impl Store for DiskStore {
     }
 
     fn submit(&mut self, _: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted {
-        if !self.shared.has_room() {
+        if !self.shared.has_room_after(self.batch.len()) {
             return Submitted::Refused(NotKept::Unavailable);
         }
         // A change that was refused may be in the log, and another one must not follow it.

@@ -1,20 +1,20 @@
 //! Opening a store: the log behind the last checkpoint is read, and brought into the index. So no
 //! channel costs anything at the start, unless something was published in it since then.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::rand::SystemRandom;
 use sealed::disk::{Directory, Disk, Lock};
 use sealed::fault;
 use tracing::{info, warn};
 
 use super::error::StoreError;
-use super::index::{ChannelRow, ChannelUpdate, Index, IndexError, LogPosition, StoreState, Updates};
+use super::index::{ChannelRow, ChannelUpdate, Index, IndexError, LogPosition, StoreState, Updates, damaged};
 use super::log::{Log, Segment, segment_name, segments};
 use super::places::{Entry, SegmentId};
 use super::record::{ChannelId, Frame, Record, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, VERSION};
@@ -30,8 +30,8 @@ pub(super) const LOCK: &str = "lock";
 /// index of a running server, which waits with the next checkpoint.
 const INDEX_LOCK: &str = "index.lock";
 
-/// The time between two attempts to get the lock of the index.
-const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+/// The time for which a server that starts, and a tool, wait for the lock of the index.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The reason why a store cannot be opened, without its path.
 #[derive(Debug)]
@@ -66,22 +66,17 @@ pub(super) fn try_lock_index(directory: &Directory) -> io::Result<Lock> {
 
 /// Waits until no other process writes or copies the index, and locks it.
 pub(super) fn lock_index(directory: &Directory) -> io::Result<Lock> {
-    loop {
-        match try_lock_index(directory) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(LOCK_INTERVAL),
-            other => return other,
-        }
-    }
+    directory.lock_within(INDEX_LOCK, LOCK_WAIT_MAX)
 }
 
 impl SharedStore {
-    /// Opens the store of a server with so many loops. `salt` is a random number for a new store;
-    /// `None` asks the system for one. Blocks while it reads the end of the log.
+    /// Opens the store of a server with so many loops. A new store gets the salt. Blocks while it
+    /// reads the end of the log.
     pub(crate) fn open(
         disk: &Disk,
         settings: StoreSettings,
         crews: Crews,
-        salt: Option<u32>,
+        salt: u32,
         loops: usize,
     ) -> Result<Arc<Self>, StoreError> {
         let path = settings.path.clone();
@@ -95,7 +90,8 @@ impl SharedStore {
             other => other.map_err(io("lock the directory"))?,
         };
         let index_lock = lock_index(&directory).map_err(io("lock the index"))?;
-        let opened = read_all(&directory, &settings, salt);
+        let opened = catch_unwind(AssertUnwindSafe(|| read_all(&directory, &settings, Salt(salt))));
+        let opened = opened.unwrap_or_else(|_| Err(damaged("it cannot be read").into()));
         drop(index_lock);
         let (index, log, state) = opened.map_err(|refused| refused.at(path))?;
         let StoreState { salt, last_channel, last_epoch, .. } = state;
@@ -107,18 +103,13 @@ impl SharedStore {
 }
 
 /// Opens the index, and brings it up to the end of the log.
-fn read_all(
-    directory: &Directory,
-    settings: &StoreSettings,
-    salt: Option<u32>,
-) -> Result<(Index, Log, StoreState), Refused> {
+fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Result<(Index, Log, StoreState), Refused> {
     let index = Index::open(directory, settings.cache_bytes)?;
     let files = segments(directory).map_err(|error| Refused::Io("list the segments", error))?;
     let state = match index.state()? {
         Some(state) => state,
         None if files.is_empty() => {
             let position = LogPosition { segment: 1, offset: SEGMENT_HEADER_BYTES as u32, sequence: 0 };
-            let salt = Salt(salt.map_or_else(random, Ok)?);
             let state = StoreState { salt, position, last_channel: 0, last_epoch: Epoch(0) };
             index.write(&state, &[], UnixMillis::default())?;
             state
@@ -136,19 +127,13 @@ fn read_all(
     Ok((index, log, state))
 }
 
-pub(super) fn random() -> Result<u32, Refused> {
-    let bits: Result<[u8; 4], _> = ring::rand::generate(&SystemRandom::new()).map(ring::rand::Random::expose);
-    let failed = |_| Refused::Io("get random bits for the store", io::Error::other("the system has none"));
-    bits.map(u32::from_ne_bytes).map_err(failed)
-}
-
 /// The log behind the last checkpoint, as it is read.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     index: &'a Index,
     state: StoreState,
     pub(super) channels: BTreeMap<ChannelId, ChannelUpdate>,
-    pub(super) removed: Vec<ChannelId>,
+    pub(super) removed: BTreeSet<ChannelId>,
     messages: u64,
     /// The end of the last frame.
     pub(super) end: (SegmentId, usize),
@@ -160,7 +145,7 @@ pub(super) struct Replay<'a> {
 impl<'a> Replay<'a> {
     pub(super) fn new(index: &'a Index, state: StoreState) -> Self {
         let end = (state.position.segment, state.position.offset as usize);
-        Self { index, state, channels: BTreeMap::new(), removed: Vec::new(), messages: 0, end, unsure: Vec::new() }
+        Self { index, state, channels: BTreeMap::new(), removed: BTreeSet::new(), messages: 0, end, unsure: Vec::new() }
     }
 
     /// Reads the frames of these segments.
@@ -269,7 +254,7 @@ impl<'a> Replay<'a> {
             Record::Removed { channel } => {
                 self.channels.remove(&channel);
                 if !fault!("removal-not-replayed") {
-                    self.removed.push(channel);
+                    self.removed.insert(channel);
                 }
             }
         }
@@ -303,17 +288,18 @@ impl<'a> Replay<'a> {
         let Some(last) = behind.last() else { return Ok(self.state) };
         self.state.position.segment = last + 1;
         self.state.position.offset = SEGMENT_HEADER_BYTES as u32;
-        let updates = Updates { channels: self.channels.into_values().collect(), removed: self.removed };
+        let updates =
+            Updates { channels: self.channels.into_values().collect(), removed: self.removed.into_iter().collect() };
         self.index.write(&self.state, &[&updates], UnixMillis::default())?;
         if self.messages > 0 {
             info!("the store has {} messages that were not in its index yet", self.messages);
         }
         let (segment, end) = self.end;
-        let cut = directory.open(&segment_name(segment)).and_then(|file| file.set_len(end as u64));
-        if let Err(error) =
-            cut.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        {
-            warn!("cannot shorten segment {segment} of the store: {error}");
+        match directory.open(&segment_name(segment)).and_then(|file| file.set_len(end as u64)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!("cannot shorten segment {segment} of the store: {error}");
+            }
+            _ => {}
         }
         Ok(self.state)
     }

@@ -22,6 +22,13 @@ pub(super) struct Entry {
     pub(super) time: UnixMillis,
 }
 
+impl Entry {
+    /// Returns the offset behind its record.
+    pub(super) fn end(&self) -> u32 {
+        self.offset.saturating_add(self.length)
+    }
+}
+
 /// Appends entries to an encoded block. `last` is the entry before, or `None` at the beginning of
 /// the block.
 pub(super) fn append_entries(block: &mut Vec<u8>, last: Option<Entry>, entries: &[Entry]) {

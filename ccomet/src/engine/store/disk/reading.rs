@@ -74,7 +74,7 @@ impl SharedStore {
             let wanted = (limit - part.entries.len()).min(BLOCK_ENTRIES * 4) + 1;
             let entries = places(&read_lock(&self.index), request, part.end, wanted)?;
             let is_last = entries.len() < wanted;
-            for (number, message) in self.messages_there(request, &entries, part.end)? {
+            for (number, message) in self.messages_there(request.id, &entries)? {
                 let Some(message) = message else {
                     if part.entries.is_empty() || is_backward {
                         // What follows is kept from the next number on.
@@ -104,22 +104,32 @@ impl SharedStore {
         }
     }
 
-    /// Reads the messages at places. If one is not there, it may have been moved meanwhile.
-    fn messages_there(
-        &self,
-        request: &PageRequest,
-        entries: &[(u64, Entry)],
-        begin: u64,
-    ) -> Result<Vec<ReadMessage>, IndexError> {
-        let messages = self.messages(request.id, entries)?;
+    /// Reads the messages at places, in their order; `None` for one that is damaged or gone. If one
+    /// is not there, the index may have another place for it by now.
+    fn messages_there(&self, id: ChannelId, entries: &[(u64, Entry)]) -> Result<Vec<ReadMessage>, IndexError> {
+        let messages = self.messages(id, entries)?;
+        let numbers = || entries.iter().map(|(number, _)| *number);
+        let (Some(first), Some(last)) = (numbers().min(), numbers().max()) else { return Ok(messages) };
         if messages.iter().all(|(_, message)| message.is_some()) {
             return Ok(messages);
         }
-        let again = places(&read_lock(&self.index), request, begin, entries.len())?;
-        if again == entries { Ok(messages) } else { self.messages(request.id, &again) }
+        let now = read_lock(&self.index).entries(id, first, false, (last - first + 1) as usize)?;
+        let now: BTreeMap<u64, Entry> = now.into_iter().collect();
+        let again: Vec<_> =
+            entries.iter().map(|(number, entry)| (*number, *now.get(number).unwrap_or(entry))).collect();
+        let messages = self.messages(id, &again)?;
+        if let Some((number, Entry { segment, offset, .. })) = messages
+            .iter()
+            .zip(&again)
+            .find_map(|((number, message), (_, entry))| message.is_none().then_some((number, entry)))
+        {
+            error!(
+                "the store is damaged: segment {segment} has no message at {offset}, number {number} of channel {id}"
+            );
+        }
+        Ok(messages)
     }
 
-    /// Reads the messages at places, in their order; `None` for one that is damaged or gone.
     fn messages(&self, id: ChannelId, entries: &[(u64, Entry)]) -> Result<Vec<ReadMessage>, IndexError> {
         let mut messages = Vec::with_capacity(entries.len());
         let mut rest = entries;
@@ -127,7 +137,7 @@ impl SharedStore {
             let (together, later) = rest.split_at(together(rest));
             rest = later;
             let begin = together.iter().map(|(_, entry)| entry.offset).min().unwrap_or(0);
-            let end = together.iter().map(|(_, entry)| entry.offset + entry.length).max().unwrap_or(0);
+            let end = together.iter().map(|(_, entry)| entry.end()).max().unwrap_or(0);
             let bytes = match self.read(together[0].1.segment, begin, end) {
                 // The segment was removed, or has been cut.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
@@ -139,10 +149,6 @@ impl SharedStore {
                 let offset = (entry.offset - begin) as usize;
                 let record = bytes.get(offset..offset + entry.length as usize);
                 let message = record.and_then(|record| message(record, self.salt, id, *number));
-                if message.is_none() {
-                    let Entry { segment, offset, .. } = entry;
-                    error!("the store is damaged: segment {segment} has no message at {offset}");
-                }
                 messages.push((*number, message.map(Arc::new)));
             }
         }
@@ -287,21 +293,19 @@ fn places(index: &Index, request: &PageRequest, begin: u64, limit: usize) -> Res
 
 /// Returns how many of the first entries are read together.
 fn together(entries: &[(u64, Entry)]) -> usize {
-    let mut range = entries[0].1.offset..entries[0].1.offset + entries[0].1.length;
+    let Some(((_, first), later)) = entries.split_first() else { return 0 };
+    let mut range = first.offset..first.end();
     let is_near = |(_, entry): &&(u64, Entry)| {
-        let (begin, end) = (range.start.min(entry.offset), range.end.max(entry.offset + entry.length));
-        let gap = if entry.offset >= range.end {
-            entry.offset - range.end
-        } else {
-            range.start.saturating_sub(entry.offset + entry.length)
-        };
-        let is_near = entry.segment == entries[0].1.segment && gap <= READ_GAP_MAX && end - begin <= READ_BYTES_MAX;
+        let whole = range.start.min(entry.offset)..range.end.max(entry.end());
+        let gap = entry.offset.saturating_sub(range.end).max(range.start.saturating_sub(entry.end()));
+        let is_near =
+            entry.segment == first.segment && gap <= READ_GAP_MAX && whole.end - whole.start <= READ_BYTES_MAX;
         if is_near {
-            range = begin..end;
+            range = whole;
         }
         is_near
     };
-    1 + entries[1..].iter().take_while(is_near).count()
+    1 + later.iter().take_while(is_near).count()
 }
 
 fn message(bytes: &[u8], salt: Salt, id: ChannelId, number: u64) -> Option<Message> {

@@ -37,12 +37,19 @@ pub(super) struct Relief {
     pub(super) id: ChannelId,
     /// The channel as the index has it.
     pub(super) row: ChannelRow,
-    /// The messages before this number are dropped.
-    pub(super) before: u64,
-    /// The bytes of these messages that count against the limit of the history.
-    pub(super) cost: u64,
-    /// Set if the channel is removed, since nothing of it has been kept for long.
-    pub(super) is_removed: bool,
+    pub(super) drops: Drops,
+}
+
+/// What a channel is to drop.
+#[derive(Debug)]
+pub(super) enum Drops {
+    /// The messages from the first on of which these are the bytes that count against the limit of
+    /// the history.
+    Oldest(Vec<u32>),
+    /// All messages.
+    All,
+    /// The channel, since nothing of it has been kept for long.
+    Channel,
 }
 
 /// The messages of a segment that are kept.
@@ -115,8 +122,9 @@ impl SharedStore {
         let Some(row) = index.row(id)?.filter(|row| row.first < before) else { return Ok(None) };
         let count = usize::try_from(before - row.first).unwrap_or(usize::MAX);
         let dropped = index.entries(id, row.first, false, count)?;
-        let cost = dropped.iter().take_while(|(number, _)| *number < before).map(|(_, entry)| u64::from(entry.cost));
-        Ok(Some(Relief { id, before, cost: cost.sum(), row, is_removed: false }))
+        let dropped = dropped.iter().take_while(|(number, _)| *number < before);
+        let drops = Drops::Oldest(dropped.map(|(_, entry)| entry.cost).collect());
+        Ok(Some(Relief { id, row, drops }))
     }
 
     /// Returns what a channel has to drop because of its age.
@@ -126,16 +134,15 @@ impl SharedStore {
         let not_before = now.minus(kept_for);
         if row.first == row.next {
             let is_removed = now.saturating_since(row.used) > self.settings.idle_max.saturating_add(kept_for);
-            return Ok(is_removed.then_some(Relief { id, before: row.next, cost: 0, row, is_removed }));
+            return Ok(is_removed.then_some(Relief { id, row, drops: Drops::Channel }));
         }
         if row.used < not_before {
-            let (before, cost) = (row.next, row.bytes);
-            return Ok(Some(Relief { id, before, cost, row, is_removed: false }));
+            return Ok(Some(Relief { id, row, drops: Drops::All }));
         }
         let oldest = read_lock(&self.index).entries(id, row.first, false, LOOKED_AT)?;
         let old = oldest.iter().take_while(|(_, entry)| entry.time < not_before);
-        let (before, cost) = old.fold((0, 0), |(_, cost), (number, entry)| (number + 1, cost + u64::from(entry.cost)));
-        Ok((before > row.first).then_some(Relief { id, before, cost, row, is_removed: false }))
+        let costs: Vec<u32> = old.map(|(_, entry)| entry.cost).collect();
+        Ok((!costs.is_empty()).then_some(Relief { id, row, drops: Drops::Oldest(costs) }))
     }
 
     /// Returns the oldest segments, by which the log exceeds its limit.
@@ -189,7 +196,11 @@ impl SharedStore {
             let length = self.segment(**id).and_then(|file| file.len()).unwrap_or(0);
             **id < end && **bytes * 100 < length * KEPT_MIN
         };
-        let Some((segment, _)) = kept.iter().find(is_sparse) else { return Ok(()) };
+        // In turn: a segment whose messages cannot be read does not keep others waiting.
+        let last = *lock(&self.compacted);
+        let mut in_turn = kept.range(last + 1..).chain(kept.range(..=last));
+        let Some((segment, _)) = in_turn.find(is_sparse) else { return Ok(()) };
+        *lock(&self.compacted) = *segment;
         let live = self.live(*segment)?;
         let Ok(read) = Segment::read(&self.directory, *segment) else { return Ok(()) };
         let mut moves: Vec<Moved> = Vec::new();
@@ -235,7 +246,10 @@ impl SharedStore {
 
     /// Removes the segments before `end` of which nothing is kept.
     pub(super) fn remove_dead_segments(&self, end: SegmentId) {
-        let (Ok(kept), Ok(segments)) = (read_lock(&self.index).segments(), segments(&self.directory)) else { return };
+        let (Ok(kept), Ok(segments)) = (guarded(|| read_lock(&self.index).segments()), segments(&self.directory))
+        else {
+            return;
+        };
         for id in segments.into_iter().filter(|id| *id < end || sealed::fault!("segment-removed-too-early")) {
             if kept.contains_key(&id) {
                 continue;

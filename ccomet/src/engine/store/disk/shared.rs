@@ -27,6 +27,9 @@ use crate::engine::store::NotKept;
 /// The maximum number of bytes of a frame, unless a single batch is larger.
 const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// The bytes of a batch from which on nothing is added to it.
+const BATCH_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// The maximum number of open segments that are kept for reading.
 const FILES_MAX: usize = 64;
 
@@ -109,6 +112,8 @@ pub(crate) struct SharedStore {
     files: Mutex<BTreeMap<SegmentId, File>>,
     /// The last channel that retention has visited.
     pub(super) visited: Mutex<ChannelId>,
+    /// The last segment that was written again.
+    pub(super) compacted: Mutex<SegmentId>,
     inboxes: Vec<Inbox>,
     state: Mutex<DiskState>,
     _lock: Option<Lock>,
@@ -159,6 +164,7 @@ impl SharedStore {
             last_channel: AtomicU64::new(if fault!("channel-number-used-again") { 0 } else { last_channel }),
             files: Mutex::new(BTreeMap::new()),
             visited: Mutex::new(0),
+            compacted: Mutex::new(0),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
             state: Mutex::new(DiskState::Good),
             _lock: (!fault!("lock-given-back")).then_some(lock),
@@ -181,9 +187,11 @@ impl SharedStore {
         self.last_channel.load(Ordering::Relaxed)
     }
 
-    /// Returns whether the writer takes more now.
-    pub(super) fn has_room(&self) -> bool {
-        self.bytes_waiting.load(Ordering::Relaxed) < self.settings.waiting_bytes_max as u64
+    /// Returns whether the writer takes more now, in addition to a batch of so many bytes.
+    pub(super) fn has_room_after(&self, bytes: usize) -> bool {
+        // Places have 32 bits.
+        let bytes_max = self.settings.waiting_bytes_max.min(BATCH_BYTES_MAX) as u64;
+        self.bytes_waiting.load(Ordering::Relaxed) + (bytes as u64) < bytes_max
     }
 
     /// Returns the end of the last frame whose events the loops have, and all bytes that were

@@ -16,6 +16,7 @@ use super::log::segment_name;
 use super::*;
 use crate::core::message::Draft;
 use crate::core::time::UnixMillis;
+use crate::engine::store::KeptChannel;
 
 /// A store, by default with two loops, driven by hand, on a simulated disk.
 struct Bench {
@@ -87,7 +88,7 @@ impl Bench {
             keeper: self.sim.workers(1, 10),
             syncer: self.sim.workers(1, 1),
         };
-        let shared = SharedStore::open(&self.disk.disk(), self.settings.clone(), crews, Some(7), self.loops)?;
+        let shared = SharedStore::open(&self.disk.disk(), self.settings.clone(), crews, 7, self.loops)?;
         self.stores = (0..self.loops).map(|index| DiskStore::new(shared.clone(), index)).collect();
         self.shared = Some(shared);
         Ok(())
@@ -360,22 +361,28 @@ fn trimmed_messages_go_and_their_segments_too() {
     assert_eq!(bench.open("a").expect("channel a").window.kept_from, 93);
 }
 
-#[test]
-fn a_log_that_ends_anywhere_is_read_up_to_the_last_whole_commit() {
+/// Returns a store that is stopped, its log with three messages of channel a, and how much of it is
+/// used.
+fn with_three_messages() -> (Bench, Vec<u8>, usize) {
     let mut bench = Bench::new();
     for text in ["one", "two", "three"] {
         assert!(bench.publish("a", &[text]));
     }
     bench.stop();
-    let file = segment_name(1);
-    let whole = bench.contents(&file);
-    let used = whole.iter().rposition(|byte| *byte != 0).expect("frames") + 1;
+    let log = bench.contents(&segment_name(1));
+    let used = log.iter().rposition(|byte| *byte != 0).expect("frames") + 1;
+    (bench, log, used)
+}
+
+#[test]
+fn a_log_that_ends_anywhere_is_read_up_to_the_last_whole_commit() {
+    let (mut bench, log, used) = with_three_messages();
     let index = bench.contents("index.redb");
     let mut counts = Vec::new();
     for length in 0..=used {
-        let mut cut = whole[..length].to_vec();
-        cut.resize(whole.len(), 0);
-        bench.replace(&file, &cut);
+        let mut cut = log[..length].to_vec();
+        cut.resize(log.len(), 0);
+        bench.replace(&segment_name(1), &cut);
         bench.replace("index.redb", &index);
         bench.start().expect("a log that ends");
         let kept = bench.open("a").map_or(0, |kept| kept.window.entries.len());
@@ -390,20 +397,13 @@ fn a_log_that_ends_anywhere_is_read_up_to_the_last_whole_commit() {
 
 #[test]
 fn a_changed_byte_is_found() {
-    let mut bench = Bench::new();
-    for text in ["one", "two", "three"] {
-        assert!(bench.publish("a", &[text]));
-    }
-    bench.stop();
-    let file = segment_name(1);
-    let whole = bench.contents(&file);
-    let used = whole.iter().rposition(|byte| *byte != 0).expect("frames") + 1;
+    let (mut bench, log, used) = with_three_messages();
     let index = bench.contents("index.redb");
     let (mut refused, mut ends) = (0, 0);
     for place in 0..used {
-        let mut changed = whole.clone();
+        let mut changed = log.clone();
         changed[place] ^= 1 << (place % 8);
-        bench.replace(&file, &changed);
+        bench.replace(&segment_name(1), &changed);
         bench.replace("index.redb", &index);
         match bench.start() {
             Err(StoreError::Damaged { .. } | StoreError::Newer { .. }) => refused += 1,

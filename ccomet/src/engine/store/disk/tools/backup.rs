@@ -13,12 +13,10 @@ use sealed::disk::{Directory, File};
 
 use super::{check, segment_name, segments};
 use crate::engine::store::disk::index::INDEX_FILE;
-use crate::engine::store::disk::log::Segment;
+use crate::engine::store::disk::log::{Segment, copy};
 use crate::engine::store::disk::opening::{Refused, lock_index};
 use crate::engine::store::disk::places::SegmentId;
 use crate::engine::store::disk::record::{SEGMENT_HEADER_BYTES, SegmentHeader};
-
-const SECTION_BYTES: usize = 1024 * 1024;
 
 /// The size of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +39,11 @@ pub(in crate::engine::store::disk) fn backup(
     let count = files.len();
     for (index, (id, file)) in files.iter().enumerate() {
         progress(&format!("segment {} of {count}", index + 1));
-        let copied = if index + 1 == count { copy_last(*id, file, to) } else { copy(file, to, &segment_name(*id)) };
+        let copied = if index + 1 == count {
+            copy_last(*id, file, to)
+        } else {
+            to.create(&segment_name(*id)).and_then(|new| copy(file, &new))
+        };
         bytes += copied.map_err(|error| Refused::Io("copy a segment", error))?;
     }
     to.sync().map_err(|error| Refused::Io("sync the directory", error))?;
@@ -64,27 +66,8 @@ fn hold_still(from: &Directory, to: &Directory) -> io::Result<(Vec<(SegmentId, F
             Err(error) => return Err(error),
         }
     }
-    let bytes = copy(&from.open(INDEX_FILE)?, to, INDEX_FILE)?;
+    let bytes = copy(&from.open(INDEX_FILE)?, &to.create(INDEX_FILE)?)?;
     Ok((files, bytes))
-}
-
-/// Copies a file, and puts the copy on the disk. Returns its length.
-fn copy(from: &File, to: &Directory, name: &str) -> io::Result<u64> {
-    let file = to.create(name)?;
-    let (mut section, mut offset) = (vec![0; SECTION_BYTES], 0);
-    loop {
-        match from.read_at(&mut section, offset) {
-            Ok(0) => break,
-            Ok(count) => {
-                file.write_all_at(&section[..count], offset)?;
-                offset += count as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    file.sync_data()?;
-    Ok(offset)
 }
 
 /// Copies the last segment, which the server may be writing, up to the first frame that is not

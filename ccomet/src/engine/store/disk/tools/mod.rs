@@ -19,6 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ring::rand::SystemRandom;
 use sealed::disk::{Directory, Disk};
 
 pub use self::backup::BackedUp;
@@ -27,6 +28,7 @@ pub use self::stats::{SegmentStats, StoreStats};
 use self::view::{Held, View};
 use super::error::StoreError;
 use super::log::{segment_name, segments};
+use super::opening::Refused;
 
 /// A damage of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +168,13 @@ impl StoreTools {
             _ => StoreError::Io { action: "lock the directory", path, source: error },
         })
     }
+}
+
+/// Returns a random number for the salt of a new store, or for an epoch.
+fn random() -> Result<u32, Refused> {
+    let bits: Result<[u8; 4], _> = ring::rand::generate(&SystemRandom::new()).map(ring::rand::Random::expose);
+    let failed = |_| Refused::Io("get random bits for the store", io::Error::other("the system has none"));
+    bits.map(u32::from_ne_bytes).map_err(failed)
 }
 
 /// Makes a directory as a whole: under another name, which it loses at the end.

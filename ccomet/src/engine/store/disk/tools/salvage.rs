@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sealed::disk::Directory;
 
+use super::random;
 use super::records::Records;
 use super::rescue::{Rescue, find_salt};
 use super::view::open_index;
@@ -22,7 +23,7 @@ use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 use crate::engine::store::disk::index::{ChannelRow, Index, StoreState};
-use crate::engine::store::disk::opening::{Refused, random};
+use crate::engine::store::disk::opening::Refused;
 use crate::engine::store::disk::places::Entry;
 use crate::engine::store::disk::record::ChannelId;
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use sealed::disk::Directory;
 
+use super::random;
 use crate::core::message::Message;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 use crate::engine::store::KeptKey;
 use crate::engine::store::disk::index::{ChannelRow, ChannelUpdate, Index, LogPosition, StoreState, Updates};
 use crate::engine::store::disk::log::{AppendError, Log, segment_name};
-use crate::engine::store::disk::opening::{Refused, random};
+use crate::engine::store::disk::opening::Refused;
 use crate::engine::store::disk::places::Entry;
 use crate::engine::store::disk::record::{ChannelId, FRAME_HEADER_BYTES, RecordWriter, SEGMENT_HEADER_BYTES, Salt};
 use crate::engine::store::disk::settings::LogSync;
