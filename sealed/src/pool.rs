@@ -307,8 +307,8 @@ impl<M: Send + 'static> Pool<M> {
         self.stopper.clone()
     }
 
-    /// Returns 128 random bits from the operating system, suitable for secrets; in a simulation, bits
-    /// that its seed determines. Returns `None` if the system cannot provide them.
+    /// Returns 128 random bits from the operating system, suitable for secrets; in a simulation,
+    /// bits that its seed determines. Returns `None` if the system cannot provide them.
     pub fn secret(&self) -> Option<[u8; 16]> {
         self.network.secret()
     }

@@ -2,8 +2,8 @@
 //!
 //! - `table.rs`: the macro by which a section is written once, with its documentation, range and
 //!   default.
-//! - `limits.rs`, `auth.rs`, `rules.rs`, `storage.rs`, `webhooks.rs`: sections; those of the listeners and the
-//!   log are here.
+//! - `limits.rs`, `auth.rs`, `rules.rs`, `storage.rs`, `webhooks.rs`: sections; those of the
+//!   listeners and the log are here.
 //! - `listen.rs`, `networks.rs`, `forwarded_by.rs`: values that need parsing.
 //! - `check.rs`: validation, also of settings that depend on each other.
 //! - `reference.rs`: the reference of all settings, `docs/settings.md`.

@@ -30,10 +30,10 @@ settings! {
         /// at a time; the same as `--data`. Without it, messages are in memory and end with the
         /// server.
         path: Option<PathBuf> = none;
-        /// When publications are put on the disk: before the publisher is answered (`commit`), at an
-        /// interval, or when the operating system chooses to (`never`). With `interval` and `never`,
-        /// a power cut may take what was accepted shortly before; the end of the server alone takes
-        /// nothing.
+        /// When publications are put on the disk: before the publisher is answered (`commit`), at
+        /// an interval, or when the operating system chooses to (`never`). With `interval` and
+        /// `never`, a power cut may take what was accepted shortly before; the end of the server
+        /// alone takes nothing.
         sync: SyncMode = "commit" => SyncMode::Commit;
         /// The interval of `sync = "interval"`. If little is published, it is about a second.
         sync_interval_ms: u64 = 100 ms, [1..=60_000 ms];
@@ -47,8 +47,8 @@ settings! {
         /// Newest messages of each channel in use that the server holds in memory, as far as
         /// `history.total_bytes_max` allows. Older ones are read from the disk.
         window_messages_max: usize = 1_000, [1..=1_048_576];
-        /// The index is updated when the message log has grown by so many bytes, and once a minute if
-        /// anything was published. What was written since is read when the server starts.
+        /// The index is updated when the message log has grown by so many bytes, and once a minute
+        /// if anything was published. What was written since is read when the server starts.
         checkpoint_bytes: u64 = 64 MiB, [1 MiB..=4 GiB];
         /// Bytes of one segment, a file of the message log.
         segment_bytes: u32 = 64 MiB, [1 MiB..=1 GiB];
