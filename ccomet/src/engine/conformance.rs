@@ -75,6 +75,10 @@ struct Bench {
     outstanding: BTreeMap<u64, Asked>,
     accepted: Vec<(ChannelName, Spot, String)>,
     pages: Vec<(ChannelName, Page)>,
+    /// The pages that loops have ordered: the number of the oldest message kept, and of entries.
+    fetched: Vec<(u64, usize)>,
+    /// The pages that could not be read.
+    unread: usize,
     replies: Vec<Result<Reply, Refusal>>,
     last: u64,
 }
@@ -102,6 +106,8 @@ impl Bench {
             outstanding: BTreeMap::new(),
             accepted: Vec::new(),
             pages: Vec::new(),
+            fetched: Vec::new(),
+            unread: 0,
             replies: Vec::new(),
             last: 0,
         }
@@ -260,6 +266,7 @@ impl Bench {
                 }
                 self.pages.push((channel, page));
             }
+            (Asked::Page { .. }, Err(Refusal::Unavailable)) => self.unread += 1,
             (Asked::Any, outcome) => self.replies.push(outcome),
             (Asked::Page { .. }, Ok(Reply::Page(None)))
             | (Asked::Other, Ok(Reply::Ended(_)))
@@ -306,6 +313,7 @@ impl Bench {
             }
             ChannelEvent::Page { epoch, entries, from, end, kept_from } if is_open => {
                 assert!(from <= end.max(kept_from), "{from} {end} {kept_from}");
+                self.fetched.push((kept_from, entries.len()));
                 for (number, message) in entries {
                     self.see(channel, epoch, number, &text(&message));
                 }
@@ -350,9 +358,15 @@ impl Bench {
             let (mut edge, mut epoch) = (Edge::Begin, None);
             loop {
                 self.pages.clear();
+                let unread = self.unread;
                 self.read(0, channel.clone(), edge, 2);
                 self.settle();
-                let Some((_, page)) = self.pages.pop() else { break };
+                let Some((_, page)) = self.pages.pop() else {
+                    if self.unread > unread {
+                        continue;
+                    }
+                    break;
+                };
                 assert!(page.gap.is_none() || edge != Edge::Begin, "{page:?}");
                 found.extend(page.entries.iter().map(|(number, message)| (*number, text(message))));
                 (edge, epoch) = (Edge::At(page.end), Some((page.end.epoch, page.end.next)));

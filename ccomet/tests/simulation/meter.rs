@@ -80,14 +80,24 @@ fn allowance(held: &Holdings, loops: usize) -> usize {
 /// Whether the whole trace is kept, which at times takes more than a tick may.
 pub static IS_TRACED: AtomicBool = AtomicBool::new(false);
 
+/// What a tick, or a piece of work of a thread, may take from the heap.
+#[derive(Clone, Copy)]
+pub enum Limit {
+    /// So many bytes in all.
+    InAll(u64),
+    /// So many bytes at a time. A thread that writes many changes to the index takes memory again
+    /// and again.
+    AtOnce(u64),
+}
+
 /// Lets time pass, and asserts that no tick takes too much.
 pub fn run_for(sim: &Simulation, time: Duration) {
-    run_until(sim, time, TICK_BYTES_MAX, || false);
+    run_until(sim, time, Limit::InAll(TICK_BYTES_MAX), || false);
 }
 
 /// Lets time pass, at most until `is_over`, and asserts that no tick, and no piece of work of a
-/// thread, takes more bytes than these.
-pub fn run_until(sim: &Simulation, time: Duration, bytes_max: u64, is_over: impl Fn() -> bool) {
+/// thread, takes more than the limit.
+pub fn run_until(sim: &Simulation, time: Duration, limit: Limit, is_over: impl Fn() -> bool) {
     let end = sim.now() + time;
     while sim.now() < end && !is_over() {
         let mut is_done = false;
@@ -95,8 +105,17 @@ pub fn run_until(sim: &Simulation, time: Duration, bytes_max: u64, is_over: impl
         let step = || {
             sim.run_until(end.saturating_sub(sim.now()), || std::mem::replace(&mut is_done, true));
         };
-        let taken = allocation_counter::measure(step).bytes_total;
+        let taken = allocation_counter::measure(step);
         let is_traced = IS_TRACED.load(Ordering::Relaxed);
-        assert!(taken <= bytes_max || is_traced, "a tick took {taken} bytes from the heap");
+        match limit {
+            Limit::InAll(max) => {
+                let taken = taken.bytes_total;
+                assert!(taken <= max || is_traced, "a tick took {taken} bytes from the heap");
+            }
+            Limit::AtOnce(max) => {
+                let taken = taken.bytes_max;
+                assert!(taken <= max || is_traced, "a tick took {taken} bytes from the heap at a time");
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::disks::Host;
 use crate::http::Http;
 use crate::icomet::Counter;
 use crate::members::Member;
-use crate::meter;
+use crate::meter::{self, Limit};
 use crate::oracle::Oracle;
 use crate::others::Gatherer;
 use crate::proxies::{self, Visitor};
@@ -332,9 +332,9 @@ impl World {
             return backend.run_for(&self.place, time, &mut self.extra);
         }
         let disk = self.host.as_ref().map(|host| &host.disk);
-        // A thread that writes the index takes more than a tick may.
-        let bytes_max = if disk.is_some() { 4 * meter::TICK_BYTES_MAX } else { meter::TICK_BYTES_MAX };
-        meter::run_until(&self.place.sim, time, bytes_max, || disk.is_some_and(SimDisk::is_dead));
+        let bytes_max = meter::TICK_BYTES_MAX;
+        let limit = if disk.is_some() { Limit::AtOnce(bytes_max) } else { Limit::InAll(bytes_max) };
+        meter::run_until(&self.place.sim, time, limit, || disk.is_some_and(SimDisk::is_dead));
     }
 
     fn loops(&self) -> usize {

@@ -261,3 +261,25 @@ fn a_broadcast_reaches_channels_in_memory_and_in_the_store() {
         }
     }
 }
+
+#[test]
+fn a_page_that_cannot_be_read_at_once_is_read_later() {
+    let faults = StoreFaults { window_max: 3, refusals: 500, ..SLOW };
+    for seed in 0..20 {
+        let mut bench = Bench::new(seed, || Box::new(UnreliableStore::new(faults)));
+        while bench.accepted.len() < 10 {
+            bench.say(0, &bench.last.to_string());
+            bench.settle();
+        }
+        bench.open_or_close(0, name());
+        bench.settle();
+        let epoch = bench.accepted[0].1.epoch;
+        let now = bench.tick();
+        bench.engines[0].order(now, Order::Fetch { channel: name(), epoch, from: 0 });
+        for _ in 0..30 {
+            bench.settle();
+            bench.sweep();
+        }
+        assert_eq!(bench.fetched, [(0, bench.accepted.len())]);
+    }
+}

@@ -45,7 +45,7 @@ use idle::Idle;
 pub(crate) use limits::ShardLimits;
 use names::Names;
 use owners::{Counted, Owners};
-use pages::Reading;
+use pages::{Fetch, Reading};
 use patterns::{PatternChannel, PatternFeed};
 use peer_window::PeerWindow;
 use presence::{Leaving, Presence};
@@ -169,6 +169,8 @@ pub(crate) struct Shard {
     waiting_bytes: usize,
     /// The reads that the store has not finished.
     reads: Slab<Reading>,
+    /// Reads for loops that have failed, until the next attempt.
+    unread: Vec<Fetch>,
     /// The broadcasts in progress.
     broadcasts: Slab<Reach>,
     work: Work,
@@ -206,6 +208,7 @@ impl Shard {
             is_cut_off: false,
             waiting_bytes: 0,
             reads: Slab::new(),
+            unread: Vec::new(),
             broadcasts: Slab::new(),
             work: Work::new(),
             owners: Owners::new(limits.owners),
@@ -296,7 +299,9 @@ impl Shard {
         match order {
             Order::Open { channel, owner } => self.attach(from, now, channel, owner),
             Order::CatchUp { channel } => self.catch_up(from, channel),
-            Order::Fetch { channel, epoch, from: begin } => self.fetch(now, from, &channel, epoch, begin),
+            Order::Fetch { channel, epoch, from: begin } => {
+                self.fetch(now, Fetch { to: from, channel, epoch, from: begin, failures: 0 });
+            }
             Order::Close { channel } => self.detach(from, now, &channel),
             Order::AcquireName { channel, name, claim } => self.acquire_name(from, &channel, name, claim),
             Order::ReleaseName { channel, name, claim } => self.release_name(from, &channel, &name, claim),
@@ -344,6 +349,7 @@ impl Shard {
         self.watch.sweep(now.loop_time, used_until, &mut self.outbox);
         self.keys.sweep(now.time);
         self.sweep_presence(now);
+        self.fetch_again(now);
         if self.channels.is_empty() {
             self.channels.shrink_to_fit();
             self.names.shrink_to_fit();

@@ -18,6 +18,10 @@ use crate::engine::{ChannelEvent, Edge, Page, Range, Refusal, Reply, Tick};
 const FETCH_MESSAGES_MAX: usize = 100;
 const FETCH_BYTES_MAX: usize = 256 * 1024;
 
+/// The number of attempts to read a page for a loop, one in each sweep. After the last one, the
+/// readers are notified of a gap.
+const FETCH_ATTEMPTS_MAX: u32 = 60;
+
 /// A part of a channel's history that the store reads, or names of channels.
 #[derive(Debug)]
 pub(super) enum Reading {
@@ -26,17 +30,22 @@ pub(super) enum Reading {
         channel: ChannelName,
         start: PageStart,
     },
-    /// A page for a loop that has ordered messages from number `from` on.
-    Fetch {
-        to: usize,
-        channel: ChannelName,
-        epoch: Epoch,
-        from: u64,
-    },
+    Fetch(Fetch),
     /// Names for a list.
     List(Box<ListInProgress>),
     /// Names for a broadcast.
     Broadcast(Box<Broadcasting>),
+}
+
+/// A read for a loop that has ordered messages from number `from` on.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) to: usize,
+    pub(super) channel: ChannelName,
+    pub(super) epoch: Epoch,
+    pub(super) from: u64,
+    /// The number of attempts that have failed.
+    pub(super) failures: u32,
 }
 
 /// The beginning of a page.
@@ -139,9 +148,10 @@ impl Shard {
     }
 
     /// Sends a loop messages from a number on.
-    pub(super) fn fetch(&mut self, now: Tick, to: usize, name: &ChannelName, epoch: Epoch, from: u64) {
+    pub(super) fn fetch(&mut self, now: Tick, fetch: Fetch) {
+        let Fetch { ref channel, epoch, from, .. } = fetch;
         // If the numbers have begun anew, the loop has been notified.
-        let Some(key) = self.key_of(name).filter(|key| self.channels[*key].epoch == epoch) else { return };
+        let Some(key) = self.key_of(channel).filter(|key| self.channels[*key].epoch == epoch) else { return };
         self.visit(key, now);
         let channel = &self.channels[key];
         let begin = from.max(channel.kept_from());
@@ -149,9 +159,16 @@ impl Shard {
         let range = PartRange { begin, is_backward: false, limit, bytes_max };
         if channel.has_in_memory(begin, false) {
             let part = channel.part(range, now.time);
-            return self.send_part(to, name.clone(), epoch, from, part);
+            return self.send_part(fetch, part);
         }
-        self.begin_read(now, key, Reading::Fetch { to, channel: name.clone(), epoch, from }, range);
+        self.begin_read(now, key, Reading::Fetch(fetch), range);
+    }
+
+    /// Makes another attempt at the reads for loops that have failed. The readers wait meanwhile.
+    pub(super) fn fetch_again(&mut self, now: Tick) {
+        for fetch in std::mem::take(&mut self.unread) {
+            self.fetch(now, fetch);
+        }
     }
 
     fn begin_read(&mut self, now: Tick, key: usize, reading: Reading, range: PartRange) {
@@ -170,9 +187,22 @@ impl Shard {
         }
     }
 
-    fn send_part(&mut self, to: usize, name: ChannelName, epoch: Epoch, from: u64, part: Part) {
+    fn send_part(&mut self, fetch: Fetch, part: Part) {
+        let Fetch { to, channel, epoch, from, .. } = fetch;
         let Part { entries, end, kept_from, .. } = part;
-        self.notify(to, name, ChannelEvent::Page { epoch, from, end, kept_from, entries });
+        self.notify(to, channel, ChannelEvent::Page { epoch, from, end, kept_from, entries });
+    }
+
+    /// Notes that a read for a loop has failed. The disk, or the index, may work again soon.
+    fn has_failed(&mut self, mut fetch: Fetch) {
+        let Some(key) = self.key_of(&fetch.channel) else { return };
+        fetch.failures += 1;
+        if fetch.failures < FETCH_ATTEMPTS_MAX && !fault!("unread-at-first-attempt-missed") {
+            return self.unread.push(fetch);
+        }
+        // The readers are notified of a gap, and go on with what is in memory.
+        let kept_from = self.channels[key].log.first();
+        self.send_part(fetch, Part { entries: Vec::new(), end: kept_from, has_more: false, kept_from });
     }
 
     /// Completes a read with the part that the store has read.
@@ -190,17 +220,11 @@ impl Shard {
                 }
                 self.reply(asker, Ok(Reply::Page(Some(start.page(part)))));
             }
-            Some(Reading::Fetch { to, channel, epoch, from }) => {
-                self.end_read(&channel, epoch);
-                // If it cannot be read, readers are notified of a gap, and go on with what is in
-                // memory.
-                let part = part.or_else(|Unreadable| {
-                    let kept_from =
-                        self.key_of(&channel).map(|key| self.channels[key].log.first()).ok_or(Unreadable)?;
-                    Ok::<_, Unreadable>(Part { entries: Vec::new(), end: kept_from, has_more: false, kept_from })
-                });
-                if let Ok(part) = part {
-                    self.send_part(to, channel, epoch, from, part);
+            Some(Reading::Fetch(fetch)) => {
+                self.end_read(&fetch.channel, fetch.epoch);
+                match part {
+                    Ok(part) => self.send_part(fetch, part),
+                    Err(Unreadable) => self.has_failed(fetch),
                 }
             }
             Some(Reading::List(_) | Reading::Broadcast(_)) => debug_assert!(false, "a part is no list of names"),
@@ -225,7 +249,7 @@ impl Shard {
         match self.reads.try_remove(read as usize) {
             Some(Reading::List(list)) => self.list_on(now, list, names, has_more),
             Some(Reading::Broadcast(broadcasting)) => self.broadcast_found(now, broadcasting, names, has_more),
-            Some(Reading::Page { .. } | Reading::Fetch { .. }) => debug_assert!(false, "names are no part"),
+            Some(Reading::Page { .. } | Reading::Fetch(_)) => debug_assert!(false, "names are no part"),
             None => {}
         }
     }

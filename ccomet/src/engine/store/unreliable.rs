@@ -167,8 +167,8 @@ impl UnreliableStore {
                 });
             }
             Job::Read { read, channel, epoch, range } => {
-                let part = self.part(&channel, epoch, range, now);
-                self.outcomes.push_back(Outcome::Page { read, part: Ok(part) });
+                let part = if self.is_refused() { Err(Unreadable) } else { Ok(self.part(&channel, epoch, range, now)) };
+                self.outcomes.push_back(Outcome::Page { read, part });
             }
             Job::Open { channel } => {
                 let kept = if self.is_refused() { Err(Unreadable) } else { Ok(self.kept(&channel, now)) };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ccomet::Simulated;
-use sealed::sim::{Faults, Peer};
+use sealed::sim::{Faults, Peer, SimDisk};
 
 use super::{LONG, World, accounts_of};
 use crate::backends::Suitor;
@@ -65,16 +65,19 @@ impl World {
         self.oracle.restarted();
     }
 
-    /// Stops a server and asserts that it ends within its limit.
+    /// Stops a server and asserts that it ends within its limit. If the process ends with its disk
+    /// before that, the server is left as it is then.
     fn stop(&mut self, server: &Simulated) {
         // The limit is a time, so no clock may jump over it. A loop that stalls and is woken late
         // notices the stop late.
         self.place.sim.set_faults(Faults { jump: 0.0, ..self.faults.clone() });
         server.stop();
         let limit = Duration::from_secs(self.config.times.drain_s);
-        self.place.sim.run_until(limit, || !server.is_running());
+        let disk = self.host.as_ref().map(|host| host.disk.clone());
+        let has_ended = || !server.is_running() || disk.as_ref().is_some_and(SimDisk::is_dead);
+        self.place.sim.run_until(limit, has_ended);
         let turns = self.place.sim.turns();
-        let ended = self.place.sim.run_until(Duration::from_secs(3), || !server.is_running());
+        let ended = self.place.sim.run_until(Duration::from_secs(3), has_ended);
         let turns = self.place.sim.turns() - turns;
         assert!(turns < 1_000, "{turns} ticks of loops that have nothing left but to wait for one another");
         self.place.sim.set_faults(self.faults.clone());

@@ -218,13 +218,13 @@ impl SharedStore {
         }
         let parts: Vec<&Updates> = parts.iter().flatten().collect();
         if std::mem::take(&mut lock(&self.checkpoint).reopens_index) {
-            write_lock(&self.index).reopen(&self.directory, self.settings.cache_bytes)?;
+            write_lock(&self.index).reopen(self.settings.cache_bytes)?;
         }
         let mut written = read_lock(&self.index).write(state, &parts, keys_from);
         if written.is_err() {
             // After an error, the database has to be opened again.
             let mut index = write_lock(&self.index);
-            index.reopen(&self.directory, self.settings.cache_bytes)?;
+            index.reopen(self.settings.cache_bytes)?;
             written = index.write(state, &parts, keys_from);
         }
         Ok(written?)

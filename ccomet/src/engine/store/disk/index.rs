@@ -9,10 +9,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use sealed::disk::{Directory, File};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use sealed::disk::Directory;
+use sealed::fault;
 
-use super::backend::Backend;
+use super::backend::{Backend, ReadOnlyBackend};
 use super::log::copy;
 use super::places::{Entry, SegmentId, decode_block};
 use super::record::{ChannelId, Input, Salt};
@@ -55,8 +56,8 @@ pub(super) fn io_error(error: io::Error) -> IndexError {
     Box::new(redb::Error::Io(error))
 }
 
-fn open(file: File, cache_bytes: usize) -> Result<Database> {
-    Database::builder().set_cache_size(cache_bytes).create_with_backend(Backend(file)).map_err(wrap)
+fn open(backend: impl StorageBackend, cache_bytes: usize) -> Result<Database> {
+    Database::builder().set_cache_size(cache_bytes).create_with_backend(backend).map_err(wrap)
 }
 
 fn remove_if_there(directory: &Directory, name: &str) -> io::Result<()> {
@@ -171,6 +172,8 @@ impl ChannelRow {
 pub(super) struct Index {
     database: Option<Database>,
     directory: Directory,
+    /// Set if it could not be opened again for writing after an error.
+    is_read_only: bool,
 }
 
 impl Index {
@@ -184,8 +187,8 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(directory, cache_bytes),
             other => other.map_err(io_error)?,
         };
-        let mut index = Self { database: None, directory: directory.clone() };
-        index.database = Some(guarded(|| open(file, cache_bytes))?);
+        let mut index = Self { database: None, directory: directory.clone(), is_read_only: false };
+        index.database = Some(guarded(|| open(Backend(file), cache_bytes))?);
         Self::end_writing(directory);
         Ok(index)
     }
@@ -194,11 +197,11 @@ impl Index {
     fn create(directory: &Directory, cache_bytes: usize) -> Result<Self> {
         remove_if_there(directory, NEW_FILE).map_err(io_error)?;
         let file = directory.create(NEW_FILE).map_err(io_error)?;
-        let database = open(file.clone(), cache_bytes)?;
+        let database = open(Backend(file.clone()), cache_bytes)?;
         file.sync_data().map_err(io_error)?;
         directory.rename(NEW_FILE, FILE).and_then(|()| directory.sync()).map_err(io_error)?;
         Self::end_writing(directory);
-        Ok(Self { database: Some(database), directory: directory.clone() })
+        Ok(Self { database: Some(database), directory: directory.clone(), is_read_only: false })
     }
 
     /// Notes on the disk that the index is being written.
@@ -237,12 +240,27 @@ impl Index {
         }
     }
 
-    /// Opens the index again after an error.
-    pub(super) fn reopen(&mut self, directory: &Directory, cache_bytes: usize) -> Result<()> {
+    /// Opens the index again after an error. If that fails, as it may while the disk is full, it
+    /// can be read as before the error.
+    pub(super) fn reopen(&mut self, cache_bytes: usize) -> Result<()> {
         // The database must be closed first.
         self.database = None;
-        *self = Self::open(directory, cache_bytes)?;
+        match Self::open(&self.directory, cache_bytes) {
+            Ok(index) => *self = index,
+            Err(error) => {
+                if !fault!("index-closed-on-full-disk") {
+                    self.is_read_only = true;
+                    self.database = Self::open_read_only(&self.directory, cache_bytes).ok();
+                }
+                return Err(error);
+            }
+        }
         Ok(())
+    }
+
+    fn open_read_only(directory: &Directory, cache_bytes: usize) -> Result<Database> {
+        let backend = directory.open(FILE).and_then(ReadOnlyBackend::new).map_err(io_error)?;
+        guarded(|| open(backend, cache_bytes))
     }
 
     fn database(&self) -> Result<&Database> {
@@ -286,6 +304,9 @@ impl Index {
 
     /// Changes the index in one transaction.
     fn change(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<()>) -> Result<()> {
+        if self.is_read_only {
+            return Err(io_error(io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
         Self::begin_writing(&self.directory).map_err(io_error)?;
         guarded(|| self.try_change(change))?;
         Self::end_writing(&self.directory);

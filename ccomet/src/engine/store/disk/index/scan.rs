@@ -6,6 +6,7 @@ use redb::{ReadableDatabase, ReadableTableMetadata};
 use sealed::disk::Directory;
 
 use super::{BLOCKS, FILE, Index, NAMES, Result, damaged, guarded, io_error, open, wrap};
+use crate::engine::store::disk::backend::ReadOnlyBackend;
 use crate::engine::store::disk::record::ChannelId;
 
 /// The name of the index's file, for reports.
@@ -15,8 +16,8 @@ pub(in super::super) const INDEX_FILE: &str = FILE;
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 impl Index {
-    /// Opens the index of a store; `None` if there is none. Repairs it after a crash, as the server
-    /// does.
+    /// Opens the index of a store for reading; `None` if there is none. The file stays as it is,
+    /// also if the database repairs itself after a crash.
     pub(in super::super) fn open_existing(directory: &Directory) -> Result<Option<Self>> {
         let file = match directory.open(FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -25,8 +26,9 @@ impl Index {
         if file.len().map_err(io_error)? == 0 {
             return Err(damaged("it is empty"));
         }
-        let database = guarded(|| open(file, CACHE_BYTES))?;
-        Ok(Some(Self { database: Some(database), directory: directory.clone() }))
+        let backend = ReadOnlyBackend::new(file).map_err(io_error)?;
+        let database = guarded(|| open(backend, CACHE_BYTES))?;
+        Ok(Some(Self { database: Some(database), directory: directory.clone(), is_read_only: true }))
     }
 
     /// Verifies the checksums of all pages. Returns an error if one is wrong.

@@ -69,6 +69,34 @@ fn a_full_disk_refuses_until_it_has_space_again() {
 }
 
 #[test]
+fn what_is_kept_is_read_while_the_disk_is_full() {
+    let mut bench = Bench::new();
+    assert!(bench.publish("a", &["one", "two"]));
+    bench.checkpoint();
+    let mut channels = Vec::new();
+    // The index has no room for the names of these.
+    bench.disk.set_capacity(Some(bench.disk.bytes_used()));
+    for number in 0..200 {
+        let channel = format!("{number:0120}");
+        if bench.publish(&channel, &["x"]) {
+            channels.push(channel);
+        }
+    }
+    for _ in 0..3 {
+        bench.shared.as_ref().expect("a store").begin_checkpoint();
+        (0..5).for_each(|_| drop(bench.tick()));
+        assert_eq!(bench.all("a"), numbered(&["one", "two"]));
+    }
+    bench.disk.set_capacity(None);
+    bench.checkpoint();
+    assert!(!channels.is_empty() && bench.publish("a", &["three"]));
+    bench.restart();
+    assert!(bench.open("a").is_some());
+    assert_eq!(bench.all("a"), numbered(&["one", "two", "three"]));
+    assert!(channels.iter().all(|channel| bench.open(channel).is_some()));
+}
+
+#[test]
 fn a_changed_byte_of_a_message_in_the_index_is_a_gap_and_never_another_message() {
     let mut bench = Bench::new();
     for text in ["one", "two", "three"] {
