@@ -35,6 +35,23 @@ const ADMIN_CALLS: [(&str, &str); 19] = [
     ("POST", "/channels/news"),
 ];
 
+#[test]
+fn probes_of_health_need_no_key_and_are_for_the_admin_listener() {
+    let mut settings = config(2);
+    settings.admin.keys = vec![Secret::new("a-key-of-enough-letters")];
+    let server = Local::start(settings);
+    for path in ["/health/live", "/health/ready"] {
+        let reply = Client::connect(server.admin).get(path);
+        assert_eq!(reply.text(), r#"{"ok":true,"problems":[],"type":"health"}"#);
+        assert_eq!((reply.status, reply.header("cache-control")), (200, Some("no-store")));
+        assert_eq!(head_of(server.admin, "HEAD", path, "").0, 200);
+        assert_eq!(head_of(server.admin, "POST", path, "").0, 405);
+        assert_eq!(Client::connect(server.front).get(path).status, 404);
+    }
+    assert_eq!(Client::connect(server.admin).get("/health").status, 401);
+    assert_eq!(Client::connect(server.admin).get("/channels").status, 401);
+}
+
 /// Sends a request on a new connection, and reads only the head of the answer.
 fn head_of(address: SocketAddr, method: &str, target: &str, fields: &str) -> (u16, String) {
     let mut client = Client::connect(address);

@@ -12,9 +12,12 @@ use crate::access::{Access, Write};
 use crate::core::message::ChannelName;
 use crate::core::one_or_more::OneOrMore;
 use crate::core::problem::Problem;
+#[cfg(feature = "disk")]
+use crate::engine::DiskState;
 use crate::engine::Request;
+use crate::ops::health::{HealthProblem, HealthQuestion};
 use crate::protocols::call::{Call, Door, ReplyTo};
-use crate::protocols::format::response::json_response;
+use crate::protocols::format::response::{json_response, json_response_with};
 use crate::protocols::route::READ_METHODS;
 use crate::protocols::v1;
 
@@ -135,7 +138,31 @@ impl Gateway {
         }
     }
 
-    /// Returns the answer to a request for a file.
+    /// Returns the answer to a question about the health of the server.
+    fn health(&self, question: HealthQuestion) -> Response {
+        let mut problems = Vec::new();
+        if !self.watchdog.all_alive() {
+            problems.push(HealthProblem::LoopHangs);
+        }
+        if self.draining.is_some() {
+            problems.push(HealthProblem::Draining);
+        }
+        #[cfg(feature = "disk")]
+        if let Some(store) = &self.disk_store {
+            match store.state() {
+                DiskState::Good => {}
+                DiskState::Full => problems.push(HealthProblem::StoreFull),
+                DiskState::Failed => problems.push(HealthProblem::StoreFailed),
+            }
+            if store.checkpoint_fails() {
+                problems.push(HealthProblem::CheckpointFails);
+            }
+        }
+        let (is_ok, body) = question.answer(&problems);
+        json_response_with(if is_ok { 200 } else { 503 }, body)
+    }
+
+    /// Returns the answer to a request for a file, or about the health of the server.
     pub(super) fn file(
         &self,
         http: &Http<'_, Self>,
@@ -144,7 +171,9 @@ impl Gateway {
         head: &RequestHead<'_>,
         door: Door,
     ) -> Response {
-        let Some(response) = self.files.answer(door, path, head) else {
+        let health = if door == Door::Admin { HealthQuestion::of_path(path) } else { None };
+        let health = health.map(|question| self.health(question));
+        let Some(response) = health.or_else(|| self.files.answer(door, path, head)) else {
             if fault!("absent-path-has-methods") {
                 return problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS);
             }

@@ -98,7 +98,7 @@ impl Gateway {
             channels = self.hub.channels(),
             "going down"
         );
-        if let Some((Listener(tell), _)) = &self.life {
+        if let Some(Listener(tell)) = &self.life {
             tell(Life::Stopping);
         }
         // The rest of the limit is for the last stream to get its last bytes.

@@ -74,6 +74,8 @@ impl ServerParts {
 impl Gateway {
     pub(crate) fn new(shared: ServerParts, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store(&place);
+        #[cfg(feature = "disk")]
+        let disk_store = shared.disk_store.clone();
         let ServerParts { config, verifier, counters, refusals, life, judge, resolver, .. } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
@@ -124,7 +126,10 @@ impl Gateway {
             config,
             files: StaticFiles::new(with_demo),
             counters,
-            life: life.filter(|_| index == 0).map(|life| (life, LoopWatchdog::new(loops))),
+            life: life.filter(|_| index == 0),
+            watchdog: LoopWatchdog::new(loops),
+            #[cfg(feature = "disk")]
+            disk_store,
             watchers: Vec::new(),
             readers: Readers::default(),
             judge,

@@ -86,8 +86,8 @@ impl Gateway {
     /// Shows that this loop is alive; the first loop reports that all of them are.
     fn show_life(&mut self) {
         self.counters[self.index].beat();
-        if let Some((Listener(tell), watchdog)) = &mut self.life
-            && watchdog.all_alive(&self.counters)
+        if self.watchdog.check(&self.counters)
+            && let Some(Listener(tell)) = &self.life
         {
             tell(Life::Alive);
         }

@@ -1,8 +1,11 @@
 //! The health of the server: whether all of its loops make progress, not only the loop that reports
-//! it.
+//! it, and what prevents it from doing its work.
 
 use std::fmt;
 use std::sync::Arc;
+
+use sealed::fault;
+use serde_json::json;
 
 use crate::ops::counters::LoopCounters;
 
@@ -29,27 +32,113 @@ impl fmt::Debug for Listener {
     }
 }
 
+/// A question about the health of the server, which its path asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HealthQuestion {
+    /// Whether the process works, or should be restarted.
+    Live,
+    /// Whether clients should be sent to it.
+    Ready,
+}
+
+impl HealthQuestion {
+    /// Returns the question that a path of the admin listener asks.
+    pub(crate) fn of_path(path: &str) -> Option<Self> {
+        match path {
+            "/health/live" => Some(Self::Live),
+            "/health/ready" => Some(Self::Ready),
+            _ => None,
+        }
+    }
+
+    /// Answers the question: whether it is so, and a JSON document that lists the problems.
+    pub(crate) fn answer(self, problems: &[HealthProblem]) -> (bool, String) {
+        let is_ok = problems.iter().all(|problem| match self {
+            Self::Live => !problem.is_deadly(),
+            Self::Ready => problem.is_minor() || fault!("unready-counts-as-ready"),
+        });
+        let problems: Vec<_> = problems
+            .iter()
+            .map(|problem| {
+                let (code, reason) = problem.texts();
+                json!({ "code": code, "reason": reason })
+            })
+            .collect();
+        (is_ok, json!({ "type": "health", "ok": is_ok, "problems": problems }).to_string())
+    }
+}
+
+/// A problem of the server as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HealthProblem {
+    /// A loop has made no progress for seconds.
+    LoopHangs,
+    /// The server is shutting down.
+    Draining,
+    /// The disk of the store is full.
+    StoreFull,
+    /// The store keeps nothing any more until a restart.
+    StoreFailed,
+    /// The index of the store cannot be written; messages are kept nevertheless.
+    CheckpointFails,
+}
+
+impl HealthProblem {
+    fn is_deadly(self) -> bool {
+        self == Self::LoopHangs
+    }
+
+    fn is_minor(self) -> bool {
+        self == Self::CheckpointFails
+    }
+
+    fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::LoopHangs => ("loop_hangs", "A loop has made no progress for seconds."),
+            Self::Draining => ("draining", "The server is shutting down."),
+            Self::StoreFull => {
+                ("store_full", "The disk of the store is full: publications are refused until it has room.")
+            }
+            Self::StoreFailed => {
+                ("store_failed", "The disk of the store has failed: publications are refused until a restart.")
+            }
+            Self::CheckpointFails => (
+                "checkpoint_fails",
+                "The index of the store cannot be written: publications are kept, but the next start takes longer.",
+            ),
+        }
+    }
+}
+
 /// The observed progress of the loops.
 #[derive(Debug)]
 pub(crate) struct LoopWatchdog {
     /// For each loop, its count at the last check, and the number of checks since its last
     /// progress.
     seen: Vec<(u64, u8)>,
+    /// Whether each loop had made progress at the last check.
+    all_alive: bool,
 }
 
 impl LoopWatchdog {
     pub(crate) fn new(loops: usize) -> Self {
-        Self { seen: vec![(0, 0); loops] }
+        Self { seen: vec![(0, 0); loops], all_alive: true }
+    }
+
+    /// Returns whether each loop had made progress at the last check.
+    pub(crate) fn all_alive(&self) -> bool {
+        self.all_alive
     }
 
     /// Checks all loops. Returns whether each has made progress lately.
-    pub(crate) fn all_alive(&mut self, counters: &[LoopCounters]) -> bool {
+    pub(crate) fn check(&mut self, counters: &[LoopCounters]) -> bool {
         let mut all = true;
         for ((beats, silent), one) in self.seen.iter_mut().zip(counters) {
             let now = one.beats();
             *silent = if std::mem::replace(beats, now) == now { silent.saturating_add(1) } else { 0 };
             all &= *silent < SILENT_MAX;
         }
+        self.all_alive = all;
         all
     }
 }
@@ -59,6 +148,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_is_ready_if_nothing_prevents_its_work_and_lives_as_long_as_its_loops() {
+        let ok = |problems: &[HealthProblem]| {
+            [HealthQuestion::Live, HealthQuestion::Ready].map(|question| question.answer(problems).0)
+        };
+        assert_eq!(ok(&[]), [true, true]);
+        assert_eq!(ok(&[HealthProblem::CheckpointFails]), [true, true]);
+        for problem in [HealthProblem::Draining, HealthProblem::StoreFull, HealthProblem::StoreFailed] {
+            assert_eq!(ok(&[problem, HealthProblem::CheckpointFails]), [true, false], "{problem:?}");
+        }
+        assert_eq!(ok(&[HealthProblem::LoopHangs]), [false, false]);
+        let (_, text) = HealthQuestion::Ready.answer(&[HealthProblem::Draining]);
+        assert_eq!(
+            text,
+            r#"{"ok":false,"problems":[{"code":"draining","reason":"The server is shutting down."}],"type":"health"}"#
+        );
+    }
+
+    #[test]
     fn a_hanging_loop_is_noticed_and_so_is_its_recovery() {
         let counters = LoopCounters::for_loops(2);
         let mut watchdog = LoopWatchdog::new(2);
@@ -66,7 +173,7 @@ mod tests {
             for index in beating {
                 counters[*index].beat();
             }
-            watchdog.all_alive(&counters)
+            watchdog.check(&counters)
         };
         assert!((0..10).all(|_| look(&[0, 1])));
         let hanging: Vec<bool> = (0..7).map(|_| look(&[0])).collect();

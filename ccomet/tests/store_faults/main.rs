@@ -51,6 +51,14 @@ fn history(server: &Process) -> Vec<String> {
     }
 }
 
+/// Returns the answer to a question about the health of a server: its status, and the problems.
+fn problems(server: &Process, question: &str) -> (u16, Vec<String>) {
+    let reply = Client::connect(server.admin).get(&format!("/health/{question}"));
+    let problems = reply.json()["problems"].as_array().expect("a list").clone();
+    let codes = problems.iter().filter_map(|problem| problem["code"].as_str().map(str::to_owned));
+    (reply.status, codes.filter(|code| code != "checkpoint_fails").collect())
+}
+
 fn after_a_failed_sync_publishing_ends_and_reading_goes_on() {
     let folder = Folder::new("sync");
     let library = folder.join("failing_sync.so");
@@ -72,6 +80,8 @@ fn after_a_failed_sync_publishing_ends_and_reading_goes_on() {
     fs::write(&control, "").expect("a file");
     assert_eq!(post(&mut client, "refused"), 503);
     assert!(!control.exists(), "the sync has failed");
+    assert_eq!(problems(&failing, "ready"), (503, vec!["store_failed".to_owned()]));
+    assert_eq!(problems(&failing, "live").0, 200, "a restart would end the readers");
     for _ in 0..3 {
         assert_eq!(post(&mut client, "refused too"), 503, "a disk that has failed is not used again");
     }
@@ -116,9 +126,13 @@ fn a_full_disk_refuses_publishers_until_there_is_space() {
         let _ = fs::write(&ballast, vec![1; 12 << 20]);
         let refused = (0..200).map(|_| publish()).find(|status| *status != 200);
         assert!(matches!(refused, Some(503 | 507)), "round {round}: {refused:?}");
-        assert_ne!(publish(), 200);
+        while refused != Some(507) && publish() != 507 {}
+        assert_eq!(problems(&server, "ready"), (503, vec!["store_full".to_owned()]));
+        assert_eq!(problems(&server, "live").0, 200);
         fs::remove_file(&ballast).expect("a file");
-        wait_until("there is space again", || publish() == 200);
+        // Nothing is published meanwhile.
+        wait_until("there is space again", || problems(&server, "ready").0 == 200);
+        assert_eq!(publish(), 200);
     }
     assert!(history(&server) == accepted, "{} messages were accepted", accepted.len());
 }

@@ -239,6 +239,7 @@ fn a_list_has_channels_in_memory_and_in_the_store() {
             let Reply::Info(info) = bench.reply_to(Request::Inspect { channel: row.channel }) else { panic!() };
             let info = info.expect("exists");
             assert_eq!((info.spot, info.messages, info.in_use), (row.info.spot, row.info.messages, false));
+            assert!(info.bytes > 0 && info.bytes == row.info.bytes, "{info:?}");
         }
     }
 }

@@ -81,7 +81,7 @@ impl Shard {
             subscribers: channel.subscribers(),
             in_use: channel.used_until(&self.limits) > now.loop_time,
             messages: channel.log.next() - channel.kept_from(),
-            bytes: channel.log.bytes() as u64,
+            bytes: self.store.bytes(&channel.name).unwrap_or(channel.log.bytes() as u64),
             spot: Spot { epoch: channel.epoch, next: channel.log.next() },
         }
     }

@@ -95,8 +95,9 @@ impl Shard {
 
 impl From<KeptSummary> for Listed {
     /// Returns the row of a channel that is not in memory.
-    fn from(KeptSummary { channel, kept_from, spot }: KeptSummary) -> Self {
+    fn from(KeptSummary { channel, kept_from, bytes, spot }: KeptSummary) -> Self {
         let messages = spot.next.saturating_sub(kept_from);
-        Self { channel, info: ChannelSummary { subscribers: 0, in_use: false, messages, bytes: 0, spot } }
+        let bytes = if fault!("bytes-of-kept-left-out") { 0 } else { bytes };
+        Self { channel, info: ChannelSummary { subscribers: 0, in_use: false, messages, bytes, spot } }
     }
 }

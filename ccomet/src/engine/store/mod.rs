@@ -31,7 +31,7 @@ pub use disk::StoreError;
 #[cfg(feature = "disk")]
 pub use disk::tools::{BackedUp, Damage, Salvaged, SegmentStats, StoreStats, StoreTools};
 #[cfg(feature = "disk")]
-pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
+pub(crate) use disk::{Crews, DiskState, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
 pub(crate) use memory::MemoryStore;
 #[cfg(feature = "sim")]
 pub use unreliable::StoreFaults;
@@ -212,6 +212,8 @@ pub(crate) struct KeptSummary {
     pub(crate) channel: ChannelName,
     /// The number of the oldest message kept, or of the next one if none is.
     pub(crate) kept_from: u64,
+    /// The bytes of its messages, as the limit of the history counts them.
+    pub(crate) bytes: u64,
     /// The spot after its last message.
     pub(crate) spot: Spot,
 }
@@ -232,6 +234,12 @@ pub(crate) fn digest(message: &Message) -> u64 {
 /// Keeps the messages of a shard's channels. A store calls nothing back:
 /// [`next_outcome`](Self::next_outcome) returns results that come later.
 pub(crate) trait Store: Debug + Send {
+    /// Returns the bytes of the messages that are kept of a channel that the shard has in memory;
+    /// `None` if they are all in memory.
+    fn bytes(&self, _channel: &ChannelName) -> Option<u64> {
+        None
+    }
+
     /// Returns how many messages of a channel the shard has in memory; `None` if it has all that
     /// are kept.
     fn window_max(&self) -> Option<usize>;

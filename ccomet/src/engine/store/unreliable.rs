@@ -211,7 +211,7 @@ impl UnreliableStore {
         let summary = |channel: ChannelName| {
             let kept = self.channels.get(&channel)?;
             let spot = Spot { epoch: kept.epoch, next: kept.log.next() };
-            Some(KeptSummary { channel, kept_from: kept.log.first(), spot })
+            Some(KeptSummary { channel, kept_from: kept.log.first(), bytes: kept.log.bytes() as u64, spot })
         };
         let mut names: Vec<KeptSummary> = names.into_iter().filter_map(summary).collect();
         let has_more = names.len() > range.limit;
@@ -283,6 +283,10 @@ impl UnreliableStore {
 impl Store for UnreliableStore {
     fn window_max(&self) -> Option<usize> {
         Some(self.faults.window_max)
+    }
+
+    fn bytes(&self, channel: &ChannelName) -> Option<u64> {
+        self.channels.get(channel).map(|kept| kept.log.bytes() as u64)
     }
 
     fn open(&mut self, now: Tick, channel: &ChannelName) -> Opened {

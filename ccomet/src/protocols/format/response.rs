@@ -13,13 +13,21 @@ pub(crate) fn json_response(body: impl Into<Bytes>) -> Response {
     response(JSON, body)
 }
 
+pub(crate) fn json_response_with(status: u16, body: impl Into<Bytes>) -> Response {
+    fresh(Response::new(status), JSON, body)
+}
+
 pub(crate) fn script_response(body: impl Into<Bytes>) -> Response {
     response(SCRIPT, body)
 }
 
 /// Returns a response that no cache may store.
 pub(crate) fn response(content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    Response::new(200)
+    fresh(Response::new(200), content_type, body)
+}
+
+fn fresh(response: Response, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    response
         .header("Content-Type", content_type)
         .header("Cache-Control", "no-store")
         .header("X-Content-Type-Options", "nosniff")

@@ -34,6 +34,8 @@ pub(super) struct Checkpoint {
     is_forced: bool,
     /// Set if the index is to be opened again first.
     reopens_index: bool,
+    /// Set if the last attempt to write a checkpoint has failed.
+    has_failed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,7 @@ impl Checkpoint {
             bytes_before: 0,
             is_forced: false,
             reopens_index: false,
+            has_failed: false,
         }
     }
 }
@@ -84,6 +87,11 @@ impl SharedStore {
         if is_due {
             self.begin_checkpoint();
         }
+    }
+
+    /// Returns whether the last checkpoint could not be written.
+    pub(crate) fn checkpoint_fails(&self) -> bool {
+        lock(&self.checkpoint).has_failed
     }
 
     /// Begins the next checkpoint also if nothing was published.
@@ -173,7 +181,8 @@ impl SharedStore {
         let shared = self.clone();
         if let Err(why) = self.crews.keeper.spawn(move || shared.run_checkpoint()) {
             error!("cannot write a checkpoint of the store: {why}");
-            lock(&self.checkpoint).stage = Stage::Failed;
+            let mut checkpoint = lock(&self.checkpoint);
+            (checkpoint.stage, checkpoint.has_failed) = (Stage::Failed, true);
         }
     }
 
@@ -192,6 +201,7 @@ impl SharedStore {
             (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
         }
         let mut checkpoint = lock(&self.checkpoint);
+        checkpoint.has_failed = written.is_err();
         if let Err(error) = written {
             error!("cannot write a checkpoint of the store: {error}");
             (checkpoint.parts, checkpoint.stage) = (parts, Stage::Failed);

@@ -218,6 +218,14 @@ impl Log {
         Ok(())
     }
 
+    /// Begins the next segment, in which there is room for frames, after the disk was full.
+    pub(super) fn make_room(&mut self) -> Result<(), AppendError> {
+        if self.has_failed {
+            return Err(AppendError::Failed(io::Error::other("the disk has failed before")));
+        }
+        self.begin_segment(0)
+    }
+
     /// Begins a segment with room for a frame. Its blocks are allocated now, so that the disk is
     /// not full later.
     fn begin_segment(&mut self, length: u32) -> Result<(), AppendError> {

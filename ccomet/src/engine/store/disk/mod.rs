@@ -32,6 +32,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sealed::fault;
 
@@ -41,7 +42,7 @@ use self::index::ChannelRow;
 use self::places::Entry;
 use self::reading::PageRequest;
 use self::record::{ChannelId, RecordWriter};
-use self::shared::{Batch, DiskState};
+use self::shared::Batch;
 use super::{
     ChannelPlace, KeptKey, NameRange, NotKept, Opened, Outcome, PartRange, Store, StoreChange, Submitted, Unreadable,
     digest,
@@ -54,7 +55,10 @@ use crate::engine::Tick;
 
 pub use error::StoreError;
 pub(crate) use settings::{LogSync, StoreSettings};
-pub(crate) use shared::{Crews, SharedStore, Wake};
+pub(crate) use shared::{Crews, DiskState, SharedStore, Wake};
+
+/// The time between two looks whether a full disk has room again.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The store of one loop's shard.
 #[derive(Debug)]
@@ -85,6 +89,7 @@ pub(crate) struct DiskStore {
     opening: HashSet<ChannelName>,
     next_checkpoint: NextTime,
     next_sync: NextTime,
+    next_look: NextTime,
 }
 
 /// A change that the log does not have yet.
@@ -132,6 +137,7 @@ impl DiskStore {
             opening: HashSet::new(),
             next_checkpoint: NextTime::default(),
             next_sync: NextTime::default(),
+            next_look: NextTime::default(),
         }
     }
 
@@ -197,12 +203,19 @@ impl DiskStore {
         {
             self.shared.sync_soon();
         }
+        if self.next_look.is_due(now, ROOM_INTERVAL) {
+            self.shared.look_for_room();
+        }
     }
 }
 
 impl Store for DiskStore {
     fn window_max(&self) -> Option<usize> {
         Some(self.shared.settings.window_max)
+    }
+
+    fn bytes(&self, channel: &ChannelName) -> Option<u64> {
+        self.channels.get(channel).map(|channel| channel.row.bytes)
     }
 
     fn last_epoch(&self) -> Epoch {

@@ -101,8 +101,8 @@ impl DiskStore {
 
     fn named(&mut self, read: u32, found: Result<(Vec<ChannelRow>, bool), Unreadable>) {
         let summary = |row: ChannelRow| {
-            let ChannelRow { name, epoch, first, next, .. } = row;
-            KeptSummary { channel: name, kept_from: first, spot: Spot { epoch, next } }
+            let ChannelRow { name, epoch, first, next, bytes, .. } = row;
+            KeptSummary { channel: name, kept_from: first, bytes, spot: Spot { epoch, next } }
         };
         let has_more = matches!(found, Ok((_, true)));
         let names = found.map(|(rows, _)| rows.into_iter().map(summary).collect());

@@ -310,6 +310,20 @@ impl SharedStore {
         });
     }
 
+    /// Looks whether a full disk has room again. Publications find out as well, but there may be
+    /// none while the server counts as not ready.
+    pub(super) fn look_for_room(self: &Arc<Self>) {
+        if self.state() != DiskState::Full || fault!("full-until-publication") {
+            return;
+        }
+        let shared = self.clone();
+        // If this is refused, the writer is busy, and finds out by itself.
+        let _ = self.crews.writer.spawn(move || {
+            let made = lock(&shared.log).make_room();
+            shared.note_state(made.as_ref().err());
+        });
+    }
+
     /// Logs changes of the state of the disk.
     fn note_state(&self, error: Option<&AppendError>) {
         let state = match error {
