@@ -76,10 +76,13 @@ pub(crate) enum HealthProblem {
     /// The server is shutting down.
     Draining,
     /// The disk of the store is full.
+    #[cfg_attr(not(feature = "disk"), allow(dead_code))]
     StoreFull,
     /// The store keeps nothing any more until a restart.
+    #[cfg_attr(not(feature = "disk"), allow(dead_code))]
     StoreFailed,
     /// The index of the store cannot be written; messages are kept nevertheless.
+    #[cfg_attr(not(feature = "disk"), allow(dead_code))]
     CheckpointFails,
 }
 

@@ -28,6 +28,10 @@ const LOOKED_AT: usize = 64;
 /// segment is written again after a checkpoint, so this takes less than what publishers write.
 const KEPT_MIN: u64 = 50;
 
+/// A segment is not written again if, since the last look at it, it has lost more than this share of
+/// what it had, in percent: the rest will go soon by itself.
+const LOSS_MAX: u64 = 25;
+
 /// The bytes of a frame of moved messages: the writer waits while it is written.
 const MOVED_BYTES_MAX: usize = 1024 * 1024;
 
@@ -50,6 +54,15 @@ pub(super) enum Drops {
     All,
     /// The channel, since nothing of it has been kept for long.
     Channel,
+}
+
+/// The segments at the last look for one to write again.
+#[derive(Debug, Default)]
+pub(super) struct Compacted {
+    /// The last segment that was written again.
+    last: SegmentId,
+    /// The bytes of each segment that were kept.
+    kept: BTreeMap<SegmentId, u64>,
 }
 
 /// The messages of a segment that are kept.
@@ -95,7 +108,13 @@ impl SharedStore {
     fn reliefs(&self, end: SegmentId, now: UnixMillis) -> Result<Vec<Relief>, IndexError> {
         let mut drops: BTreeMap<ChannelId, Relief> = BTreeMap::new();
         for segment in self.excess(end) {
-            let live = self.live(segment)?;
+            let live = match Segment::read(&self.directory, segment) {
+                Ok(read) => self.live(segment, &read)?,
+                Err(error) => {
+                    warn!("cannot read segment {segment} of the store: {error}");
+                    continue;
+                }
+            };
             info!("the store exceeds store.bytes_max: its oldest messages, of {} channels, are dropped", live.len());
             for (id, entries) in live {
                 let before = entries.last().map_or(0, |(number, _)| number + 1);
@@ -163,16 +182,13 @@ impl SharedStore {
     }
 
     /// Finds the messages of a segment that are kept.
-    fn live(&self, segment: SegmentId) -> Result<Live, IndexError> {
+    fn live(&self, segment: SegmentId, read: &Segment) -> Result<Live, IndexError> {
         let mut numbers: BTreeMap<ChannelId, BTreeSet<u64>> = BTreeMap::new();
-        match Segment::read(&self.directory, segment) {
-            Ok(read) => read.each_record(self.salt, |_, _, record| {
-                if let Record::Message { channel, number, .. } = record {
-                    numbers.entry(channel).or_default().insert(number);
-                }
-            }),
-            Err(error) => warn!("cannot read segment {segment} of the store: {error}"),
-        }
+        read.each_record(self.salt, |_, _, record| {
+            if let Record::Message { channel, number, .. } = record {
+                numbers.entry(channel).or_default().insert(number);
+            }
+        });
         let index = read_lock(&self.index);
         let mut live = Live::new();
         for (id, numbers) in numbers {
@@ -196,13 +212,19 @@ impl SharedStore {
             let length = self.segment(**id).and_then(|file| file.len()).unwrap_or(0);
             **id < end && **bytes * 100 < length * KEPT_MIN
         };
+        let (last, before) = {
+            let mut compacted = lock(&self.compacted);
+            (compacted.last, std::mem::replace(&mut compacted.kept, kept.clone()))
+        };
+        let is_settled = |(id, bytes): &(&SegmentId, &u64)| {
+            before.get(id).is_some_and(|before| **bytes * 100 >= before * (100 - LOSS_MAX))
+        };
         // In turn: a segment whose messages cannot be read does not keep others waiting.
-        let last = *lock(&self.compacted);
-        let mut in_turn = kept.range(last + 1..).chain(kept.range(..=last));
+        let mut in_turn = kept.range(last + 1..).chain(kept.range(..=last)).filter(is_settled);
         let Some((segment, _)) = in_turn.find(is_sparse) else { return Ok(()) };
-        *lock(&self.compacted) = *segment;
-        let live = self.live(*segment)?;
+        lock(&self.compacted).last = *segment;
         let Ok(read) = Segment::read(&self.directory, *segment) else { return Ok(()) };
+        let live = self.live(*segment, &read)?;
         let mut moves: Vec<Moved> = Vec::new();
         let mut frame = vec![0; FRAME_HEADER_BYTES];
         let all = live.into_iter().flat_map(|(id, entries)| entries.into_iter().map(move |entry| (id, entry)));

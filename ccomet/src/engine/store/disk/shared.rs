@@ -20,6 +20,7 @@ use super::index::{Index, LogPosition};
 use super::log::{AppendError, Log, segment_name};
 use super::places::SegmentId;
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Salt};
+use super::retention::Compacted;
 use super::settings::StoreSettings;
 use crate::core::position::Epoch;
 use crate::engine::store::NotKept;
@@ -112,8 +113,7 @@ pub(crate) struct SharedStore {
     files: Mutex<BTreeMap<SegmentId, File>>,
     /// The last channel that retention has visited.
     pub(super) visited: Mutex<ChannelId>,
-    /// The last segment that was written again.
-    pub(super) compacted: Mutex<SegmentId>,
+    pub(super) compacted: Mutex<Compacted>,
     inboxes: Vec<Inbox>,
     state: Mutex<DiskState>,
     _lock: Option<Lock>,
@@ -164,7 +164,7 @@ impl SharedStore {
             last_channel: AtomicU64::new(if fault!("channel-number-used-again") { 0 } else { last_channel }),
             files: Mutex::new(BTreeMap::new()),
             visited: Mutex::new(0),
-            compacted: Mutex::new(0),
+            compacted: Mutex::new(Compacted::default()),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
             state: Mutex::new(DiskState::Good),
             _lock: (!fault!("lock-given-back")).then_some(lock),
