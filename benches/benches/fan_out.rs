@@ -1,5 +1,5 @@
-//! One message to many subscribers: this server compared with a bare loop that writes the same
-//! prepared bytes to as many sockets.
+//! One message to many subscribers: this server, in memory and with a store on disk, compared with a
+//! bare loop that writes the same prepared bytes to as many sockets.
 //!
 //! `cargo bench -p benches --bench fan_out` prints criterion's figures for each, and then a table
 //! of ratios from alternating rounds. Server and client are processes of their own, each on its own
@@ -35,7 +35,7 @@ fn main() {
         let subscribers = if short { 50 } else { case.subscribers };
         let mut group = criterion.benchmark_group(case.name);
         group.throughput(Throughput::Elements((subscribers * case.publishers) as u64));
-        let servers = [Kind::Ccomet, Kind::Bare].map(|kind| (kind, Process::start(kind)));
+        let servers = [Kind::Ccomet, Kind::Stored, Kind::Bare].map(|kind| (kind, Process::start(kind)));
         for (kind, server) in &servers {
             let mut client = Client::connect(server.address, subscribers, case.publishers);
             group.bench_function(format!("{kind:?}"), |bencher| {
@@ -46,21 +46,28 @@ fn main() {
         table.push(in_turn(case, subscribers, &servers, short));
     }
     criterion.final_summary();
-    println!("\n| deliveries a second | ccomet | bare loop | ratio | wanted | CPU s per million: ccomet | bare loop |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for row in table {
+    println!("\n| deliveries a second | ccomet | bare loop | ratio | wanted | with a store, to memory |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    let mut cpu = Vec::new();
+    for (row, cpu_row) in table {
+        println!("{row}");
+        cpu.push(cpu_row);
+    }
+    println!("\n| processor time, seconds per million | ccomet | with a store | bare loop |");
+    println!("| --- | ---: | ---: | ---: |");
+    for row in cpu {
         println!("{row}");
     }
 }
 
-/// Measures alternating rounds, so that both servers meet the same conditions. Returns a row of the
-/// table with the medians.
-fn in_turn(case: &Case, subscribers: usize, servers: &[(Kind, Process); 2], short: bool) -> String {
+/// Measures alternating rounds, so that all servers meet the same conditions. Returns the rows of
+/// both tables with the medians.
+fn in_turn(case: &Case, subscribers: usize, servers: &[(Kind, Process); 3], short: bool) -> (String, String) {
     let rounds = if short { 1 } else { 5 };
     let messages = if short { 2 } else { (400_000 / (subscribers * case.publishers)).max(12) };
     let deliveries = (messages * subscribers * case.publishers) as f64;
-    let mut rates = [Vec::new(), Vec::new()];
-    let mut cpu = [0.0, 0.0];
+    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+    let mut cpu = [0.0; 3];
     for _ in 0..rounds {
         for (((_, server), rates), cpu) in servers.iter().zip(&mut rates).zip(&mut cpu) {
             // One after the other: a process may not be able to hold the sockets for both at once.
@@ -72,16 +79,16 @@ fn in_turn(case: &Case, subscribers: usize, servers: &[(Kind, Process); 2], shor
                 * 1_000_000.0;
         }
     }
-    let [ours, bare] = rates.map(|mut rates| {
+    let [ours, stored, bare] = rates.map(|mut rates| {
         rates.sort_by(f64::total_cmp);
         rates[rates.len() / 2]
     });
-    format!(
-        "| {} | {ours:.0} | {bare:.0} | {:.2} | {:.1} | {:.2} | {:.2} |",
+    let row = format!(
+        "| {} | {ours:.0} | {bare:.0} | {:.2} | {:.1} | {:.2} |",
         case.name,
         ours / bare,
         case.wanted,
-        cpu[0],
-        cpu[1]
-    )
+        stored / ours
+    );
+    (row, format!("| {} | {:.2} | {:.2} | {:.2} |", case.name, cpu[0], cpu[1], cpu[2]))
 }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const ROLE: &str = "CCOMET_BENCH_ROLE";
 pub enum Kind {
     /// The server of this project, on one loop.
     Ccomet,
+    /// The server of this project, on one loop, with a store on disk.
+    Stored,
     /// The server that does the least work: [`crate::bare`].
     Bare,
 }
@@ -42,13 +44,14 @@ pub fn become_server_if_asked() {
         crate::datagrams::serve(server);
     } else if let Some((server, body_bytes)) = role.split_once(" with ") {
         crate::http::serve(server, body_bytes);
-    } else if let Some((server, part)) = role.split_once('/') {
+    } else if let Some((server, part)) = role.split_once('/').filter(|_| !role.starts_with("ccomet")) {
         crate::echo::serve(server, part);
     } else {
         let mut config = Config { loops: 1.try_into().ok(), ..Config::default() };
         config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.admin.listen = config.front.listen;
         config.times.heartbeat_s = 3_600;
+        config.store.path = role.strip_prefix("ccomet in ").map(PathBuf::from);
         let server = Server::bind(config).expect("a server");
         println!("{}", server.front());
         server.run().expect("a good end");
@@ -59,7 +62,15 @@ pub fn become_server_if_asked() {
 impl Process {
     /// Starts a server, on processor 0 if `taskset` is available.
     pub fn start(kind: Kind) -> Self {
-        Self::start_as(if kind == Kind::Bare { "bare" } else { "ccomet" })
+        match kind {
+            Kind::Ccomet => Self::start_as("ccomet"),
+            Kind::Bare => Self::start_as("bare"),
+            Kind::Stored => {
+                let folder = Folder::new("stored");
+                let server = Self::start_as(&format!("ccomet in {}", folder.join("data").display()));
+                Self { _folder: Some(folder), ..server }
+            }
+        }
     }
 
     /// Starts a server of [`crate::echo`].

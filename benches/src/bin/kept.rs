@@ -2,7 +2,8 @@
 //! disk, compared with streams of `redis-server` and of `nats-server`, in alternating rounds of one
 //! run.
 //!
-//! `cargo run --release -p benches --bin kept`; `-- disk redis-server` names the servers to compare.
+//! `cargo build --release -p ccomet && cargo run --release -p benches --bin kept`; then
+//! `-- disk redis-server` names the servers to compare.
 //! Servers that are not installed are left out. Each
 //! server has processor 0, and the publishers have processor 1. The data is below the current
 //! folder, in `target`. `redis-server` syncs each command (`appendfsync always`), as this server
@@ -44,7 +45,8 @@ const HTTP: Dialect = Dialect {
     prepare: |_, _| {},
     request: |publisher| {
         let (channel, body) = (publisher % CHANNELS, "x".repeat(MESSAGE_BYTES));
-        format!("POST /channels/c{channel} HTTP/1.1\r\nHost: bench\r\nContent-Length: {MESSAGE_BYTES}\r\n\r\n{body}").into()
+        format!("POST /channels/c{channel} HTTP/1.1\r\nHost: bench\r\nContent-Length: {MESSAGE_BYTES}\r\n\r\n{body}")
+            .into()
     },
     reply: |bytes| {
         let head = find(bytes, b"\r\n\r\n")? + 4;
@@ -61,7 +63,7 @@ const REDIS: Dialect = Dialect {
     request: |publisher| {
         let (channel, body) = (format!("c{}", publisher % CHANNELS), "x".repeat(MESSAGE_BYTES));
         let words = ["XADD", &channel, "*", "data", &body];
-        let words: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        let words = words.map(|word| format!("${}\r\n{word}\r\n", word.len())).concat();
         format!("*5\r\n{words}").into()
     },
     reply: |bytes| {
@@ -150,7 +152,18 @@ fn servers(folder: &Path) -> Vec<Server> {
             let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
             let file = file.display().to_string();
             let front = address.to_string();
-            let mut all = text(&["--config", &file, "--front", &front, "--admin", "127.0.0.1:0", "--loops", "1", "--log", "error"]);
+            let mut all = text(&[
+                "--config",
+                &file,
+                "--front",
+                &front,
+                "--admin",
+                "127.0.0.1:0",
+                "--loops",
+                "1",
+                "--log",
+                "error",
+            ]);
             if has_store {
                 all.extend(["--data".to_owned(), folder_of(name)]);
             }
@@ -174,7 +187,9 @@ fn servers(folder: &Path) -> Vec<Server> {
     if is_installed("nats-server") {
         all.push(start("nats-server", NATS, "nats-server", |address| {
             let port = address.port().to_string();
-            ["-a", "127.0.0.1", "-p", &port, "-l", "/dev/null", "-js", "-sd", &folder_of("nats")].map(str::to_owned).into()
+            ["-a", "127.0.0.1", "-p", &port, "-l", "/dev/null", "-js", "-sd", &folder_of("nats")]
+                .map(str::to_owned)
+                .into()
         }));
     }
     all
@@ -268,7 +283,11 @@ fn main() {
             values[values.len() / 2]
         };
         let name = servers[*index].name;
-        println!("| {publishers} | {name} | {:.0} | {:.2} |", median(|rate| rate.a_second), median(|rate| rate.slow_ms));
+        println!(
+            "| {publishers} | {name} | {:.0} | {:.2} |",
+            median(|rate| rate.a_second),
+            median(|rate| rate.slow_ms)
+        );
     }
     for server in &servers {
         println!("{}: {} KiB resident", server.name, server.process.rss_kib());
