@@ -14,6 +14,7 @@ use crate::core::window::HistoryLimits;
 use crate::engine::store::KeptKey;
 
 /// A channel of the store.
+#[allow(clippy::struct_excessive_bools)] // independent of one another
 #[derive(Debug)]
 pub(super) struct Channel {
     /// 0 if the log does not have the channel.
@@ -27,6 +28,8 @@ pub(super) struct Channel {
     keys: Vec<KeptKey>,
     /// Set if it has changed since the last checkpoint was begun.
     pub(super) is_dirty: bool,
+    /// Set while it is in the list of the channels that the next checkpoint takes.
+    pub(super) is_listed: bool,
     /// The number of the next message, and the number of keys, when the checkpoint in progress was
     /// begun.
     handed_over: Option<(u64, usize)>,
@@ -53,6 +56,7 @@ impl Channel {
             tail: VecDeque::new(),
             keys: Vec::new(),
             is_dirty: false,
+            is_listed: false,
             handed_over: None,
             is_reading: false,
             is_loaded: true,
@@ -70,6 +74,12 @@ impl Channel {
     /// Returns whether the loop may forget the channel: the index has all of it.
     pub(super) fn is_in_index(&self) -> bool {
         !self.is_dirty && self.handed_over.is_none()
+    }
+
+    /// Notes that it is in the list for the next checkpoint. Returns whether it is to be added to
+    /// the list.
+    pub(super) fn list(&mut self) -> bool {
+        self.is_dirty && !std::mem::replace(&mut self.is_listed, true)
     }
 
     /// Returns what reading needs to know.

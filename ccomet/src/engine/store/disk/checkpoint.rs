@@ -189,9 +189,13 @@ impl SharedStore {
     fn run_checkpoint(&self) {
         let (number, now, state, parts) = {
             let mut checkpoint = lock(&self.checkpoint);
-            let parts = std::mem::take(&mut checkpoint.parts);
+            let mut parts = std::mem::take(&mut checkpoint.parts);
             let Checkpoint { number, position, last_epoch, now, .. } = *checkpoint;
             let state = StoreState { salt: self.salt, position, last_channel: self.last_channel(), last_epoch };
+            drop(checkpoint);
+            for part in parts.iter_mut().flatten() {
+                part.channels.sort_unstable_by_key(|update| update.id);
+            }
             (number, now, state, parts)
         };
         let written = self.write_checkpoint(&state, &parts, now.minus(self.settings.key_age_max));

@@ -39,6 +39,7 @@ use sealed::fault;
 use self::channel::{Channel, Trimmed};
 use self::checkpoint::NextTime;
 use self::index::ChannelRow;
+use self::outcomes::Handing;
 use self::places::Entry;
 use self::reading::PageRequest;
 use self::record::{ChannelId, RecordWriter};
@@ -73,6 +74,12 @@ pub(crate) struct DiskStore {
     removed_names: HashSet<ChannelName>,
     /// The channels that were removed since the last checkpoint was begun.
     removed: Vec<ChannelId>,
+    /// The channels that have changed since the last checkpoint was begun.
+    changed: Vec<ChannelName>,
+    /// The changes that are being handed over to the checkpoint in progress.
+    handing: Option<Handing>,
+    /// The channels of the last checkpoint of which the loop still has what the index has.
+    concluding: Vec<ChannelName>,
     /// The channels of the checkpoint in progress, and the names that will be gone with it.
     handed_over: (Vec<ChannelName>, HashSet<ChannelName>),
     last_epoch: Epoch,
@@ -127,6 +134,9 @@ impl DiskStore {
             channels: HashMap::new(),
             removed_names: HashSet::new(),
             removed: Vec::new(),
+            changed: Vec::new(),
+            handing: None,
+            concluding: Vec::new(),
             handed_over: (Vec::new(), HashSet::new()),
             batch: Vec::new(),
             changes: Vec::new(),
@@ -260,6 +270,9 @@ impl Store for DiskStore {
             let started = self.shared.crews.readers.spawn(move || shared.read_oldest(to, name, id, begin));
             channel.is_reading = started.is_ok();
         }
+        if channel.list() {
+            self.changed.push(name.clone());
+        }
         Some(channel.row.first)
     }
 
@@ -344,9 +357,14 @@ impl Store for DiskStore {
             // begun.
             let wanted = self.shared.wanted_checkpoint(self.index);
             self.take_events();
-            if let Some(number) = wanted {
-                self.hand_over(number, now);
+            self.conclude();
+            if let Some(number) = wanted
+                && self.handing.is_none()
+                && self.concluding.is_empty()
+            {
+                self.begin_hand_over(number);
             }
+            self.hand_over(now);
         }
         let outcome = self.outcomes.pop_front();
         if outcome.is_none() && !self.batch.is_empty() && !fault!("changes-after-outcomes-wait") {
@@ -357,6 +375,7 @@ impl Store for DiskStore {
     }
 
     fn due(&self) -> Option<LoopTime> {
-        (!self.outcomes.is_empty()).then(LoopTime::default)
+        let has_work = !self.outcomes.is_empty() || self.handing.is_some() || !self.concluding.is_empty();
+        has_work.then(LoopTime::default)
     }
 }

@@ -15,6 +15,18 @@ use crate::core::position::Spot;
 use crate::engine::Tick;
 use crate::engine::store::{KeptChannel, KeptSummary, NotKept, Outcome, Unreadable};
 
+/// The number of channels that are handed over to a checkpoint, or forgotten after it, at a time.
+const CHANNELS_AT_ONCE: usize = 1_000;
+
+/// The changes that are being handed over to a checkpoint.
+#[derive(Debug)]
+pub(super) struct Handing {
+    number: u64,
+    /// The channels that are still to be handed over.
+    names: Vec<ChannelName>,
+    updates: Updates,
+}
+
 impl DiskStore {
     pub(super) fn take_events(&mut self) {
         for event in self.shared.take_events(self.index) {
@@ -60,7 +72,14 @@ impl DiskStore {
                         }
                     }
                     ChangeKind::Clear => channel.clear(),
-                    ChangeKind::Remove => self.gone(&name),
+                    ChangeKind::Remove => {
+                        self.gone(&name);
+                        self.outcomes.push_back(Outcome::Changed { channel: name, kept: Ok(()) });
+                        continue;
+                    }
+                }
+                if channel.list() {
+                    self.changed.push(name.clone());
                 }
             }
             self.outcomes.push_back(Outcome::Changed { channel: name, kept: place.map(|_| ()) });
@@ -119,6 +138,9 @@ impl DiskStore {
                 && channel.id == id
             {
                 channel.drop_oldest_of(row.first, &costs);
+                if channel.list() {
+                    self.changed.push(row.name);
+                }
             }
             return;
         }
@@ -140,29 +162,51 @@ impl DiskStore {
             }
         }
         channel.is_dirty = true;
+        if channel.list() {
+            self.changed.push(name.clone());
+        }
         self.channels.insert(name, channel);
     }
 
-    /// Hands over the changes since the last checkpoint.
-    pub(super) fn hand_over(&mut self, number: u64, now: Tick) {
+    /// Begins to hand over the changes since the last checkpoint.
+    pub(super) fn begin_hand_over(&mut self, number: u64) {
         self.last_checkpoint = number;
-        let (mut updates, mut names) = (Updates::default(), Vec::new());
-        updates.removed = std::mem::take(&mut self.removed);
-        let is_dirty = |(_, channel): &(&ChannelName, &mut Channel)| channel.is_dirty && channel.id != 0;
-        for (name, channel) in self.channels.iter_mut().filter(is_dirty) {
-            updates.channels.push(channel.hand_over());
-            names.push(name.clone());
+        let updates = Updates { removed: std::mem::take(&mut self.removed), ..Updates::default() };
+        self.handed_over = (Vec::new(), self.removed_names.clone());
+        self.handing = Some(Handing { number, names: std::mem::take(&mut self.changed), updates });
+    }
+
+    /// Hands over some of the changes. A channel that changes before its turn is handed over as it
+    /// is then, since reading the log again does not repeat what the index has.
+    pub(super) fn hand_over(&mut self, now: Tick) {
+        let Some(handing) = &mut self.handing else { return };
+        let count = handing.names.len().min(CHANNELS_AT_ONCE);
+        for name in handing.names.drain(handing.names.len() - count..) {
+            let Some(channel) = self.channels.get_mut(&name) else { continue };
+            channel.is_listed = false;
+            if channel.is_dirty && channel.id != 0 {
+                handing.updates.channels.push(channel.hand_over());
+                self.handed_over.0.push(name);
+            }
         }
-        // The order of a hash map differs between runs.
-        updates.channels.sort_unstable_by_key(|update| update.id);
-        self.handed_over = (names, self.removed_names.clone());
-        let (last_epoch, now) = (self.last_epoch, now.time);
-        self.shared.hand_over(self.index, HandedOver { number, updates, last_epoch, now });
+        if let Some(Handing { number, updates, .. }) = self.handing.take_if(|handing| handing.names.is_empty()) {
+            let (last_epoch, now) = (self.last_epoch, now.time);
+            self.shared.hand_over(self.index, HandedOver { number, updates, last_epoch, now });
+        }
     }
 
     fn checkpointed(&mut self) {
         let (names, removed) = std::mem::take(&mut self.handed_over);
-        for name in names {
+        self.concluding = names;
+        for name in removed {
+            self.removed_names.remove(&name);
+        }
+    }
+
+    /// Forgets some of what the index has since the last checkpoint.
+    pub(super) fn conclude(&mut self) {
+        let count = self.concluding.len().min(CHANNELS_AT_ONCE);
+        for name in self.concluding.drain(self.concluding.len() - count..) {
             if let Some(channel) = self.channels.get_mut(&name) {
                 channel.checkpointed();
                 if !channel.is_loaded && channel.is_in_index() {
@@ -170,8 +214,13 @@ impl DiskStore {
                 }
             }
         }
-        for name in removed {
-            self.removed_names.remove(&name);
+        if !self.concluding.is_empty() {
+            return;
+        }
+        self.concluding = Vec::new();
+        // Of many channels that were published in at once, most are in the index alone now.
+        if self.channels.capacity() / 8 > self.channels.len() {
+            self.channels.shrink_to(2 * self.channels.len());
         }
     }
 }
