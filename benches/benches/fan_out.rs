@@ -1,5 +1,5 @@
-//! One message to many subscribers: this server, in memory and with a store on disk, compared with a
-//! bare loop that writes the same prepared bytes to as many sockets.
+//! One message to many subscribers: this server, in memory and with a store on disk, compared with
+//! a bare loop that writes the same prepared bytes to as many sockets.
 //!
 //! `cargo bench -p benches --bench fan_out` prints criterion's figures for each, and then a table
 //! of ratios from alternating rounds. Server and client are processes of their own, each on its own

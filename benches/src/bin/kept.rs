@@ -3,12 +3,11 @@
 //! run.
 //!
 //! `cargo build --release -p ccomet && cargo run --release -p benches --bin kept`; then
-//! `-- disk redis-server` names the servers to compare.
-//! Servers that are not installed are left out. Each
-//! server has processor 0, and the publishers have processor 1. The data is below the current
-//! folder, in `target`. `redis-server` syncs each command (`appendfsync always`), as this server
-//! does by default; the `nats-server` of Debian 12 syncs its file store every two minutes, which
-//! compares with `sync = "interval"`. Takes two minutes.
+//! `-- disk redis-server` names the servers to compare. Servers that are not installed are left
+//! out. Each server has processor 0, and the publishers have processor 1. The data is below the
+//! current folder, in `target`. `redis-server` syncs each command (`appendfsync always`), as this
+//! server does by default; the `nats-server` of Debian 12 syncs its file store every two minutes,
+//! which compares with `sync = "interval"`. Takes two minutes.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -154,7 +154,10 @@ impl Gateway {
                 DiskState::Full => problems.push(HealthProblem::StoreFull),
                 DiskState::Failed => problems.push(HealthProblem::StoreFailed),
             }
-            if store.checkpoint_fails() {
+            if store.is_unreadable() {
+                problems.push(HealthProblem::StoreUnreadable);
+            }
+            if store.checkpoint_fails() && store.state() != DiskState::Failed {
                 problems.push(HealthProblem::CheckpointFails);
             }
         }

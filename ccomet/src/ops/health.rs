@@ -81,6 +81,9 @@ pub(crate) enum HealthProblem {
     /// The store keeps nothing any more until a restart.
     #[cfg_attr(not(feature = "disk"), allow(dead_code))]
     StoreFailed,
+    /// The index of the store cannot be read.
+    #[cfg_attr(not(feature = "disk"), allow(dead_code))]
+    StoreUnreadable,
     /// The index of the store cannot be written; messages are kept nevertheless.
     #[cfg_attr(not(feature = "disk"), allow(dead_code))]
     CheckpointFails,
@@ -104,6 +107,9 @@ impl HealthProblem {
             }
             Self::StoreFailed => {
                 ("store_failed", "The disk of the store has failed: publications are refused until a restart.")
+            }
+            Self::StoreUnreadable => {
+                ("store_unreadable", "The index of the store cannot be read: only channels in memory can be used.")
             }
             Self::CheckpointFails => (
                 "checkpoint_fails",

@@ -124,7 +124,7 @@ fn describe(stats: &StoreStats) -> String {
         format!("bytes behind checkpoint  {}", stats.bytes_behind_checkpoint),
     ];
     lines.extend(stats.segments.iter().map(|segment| {
-        let share = segment.live_bytes * 100 / segment.bytes.max(1);
+        let share = (segment.live_bytes * 100 / segment.bytes.max(1)).min(100);
         format!("segment {}   {} bytes, {share} % kept", segment.file, segment.bytes)
     }));
     lines.join("\n") + "\n"

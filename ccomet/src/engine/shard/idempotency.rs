@@ -38,18 +38,20 @@ pub(crate) struct KeyLimits {
 /// A channel and a key in it.
 type Name = Arc<(ChannelName, Box<str>)>;
 
-/// The remembered keys, each with a serial number, which increases with their time; those of the
-/// store may be older.
+/// The place of a key in the order of age: its time, and a number that no other key has.
+type Serial = (UnixMillis, u64);
+
+/// The remembered keys.
 #[derive(Debug)]
 pub(super) struct Idempotency {
     limits: KeyLimits,
-    serials: HashMap<Name, u64>,
-    known: BTreeMap<u64, Known>,
+    serials: HashMap<Name, Serial>,
+    known: BTreeMap<Serial, Known>,
     last_serial: u64,
     /// The uncounted keys: those of the admin listener and of loopback.
-    uncounted: BTreeSet<u64>,
+    uncounted: BTreeSet<Serial>,
     /// The keys of all other publishers.
-    clients: BTreeSet<u64>,
+    clients: BTreeSet<Serial>,
     /// The publishers that have keys, by address and by subject.
     publishers: Slab<Publisher>,
     numbers: HashMap<NonZeroU64, usize>,
@@ -70,7 +72,7 @@ struct Known {
 #[derive(Debug)]
 struct Publisher {
     part: NonZeroU64,
-    keys: BTreeSet<u64>,
+    keys: BTreeSet<Serial>,
 }
 
 /// The result of looking up a key.
@@ -135,7 +137,8 @@ impl Idempotency {
     pub(super) fn note(&mut self, channel: &ChannelName, message: &Message, spot: Spot, owner: Owner) {
         let Some(key) = message.key() else { return };
         let name: Name = Arc::new((channel.clone(), key.into()));
-        self.insert(Known { name, digest: digest(message), spot, time: message.time(), owner });
+        let at = self.newest(message.time());
+        self.insert(at, Known { name, digest: digest(message), spot, time: message.time(), owner });
     }
 
     /// Registers a key that the store has kept, unless it is known or too old. Its publisher is not
@@ -146,13 +149,21 @@ impl Idempotency {
             return;
         }
         let (name, spot) = (Arc::new((channel.clone(), key)), Spot { epoch, next });
-        self.insert(Known { name, digest, spot, time, owner: Owner::default() });
+        // It may be older than those that are known.
+        let at = if fault!("restored-key-counts-as-new") { self.newest(now) } else { time };
+        self.insert(at, Known { name, digest, spot, time, owner: Owner::default() });
     }
 
-    fn insert(&mut self, known: Known) {
+    /// Returns the time of a new key in the order of age. The clock may have been set back.
+    fn newest(&self, time: UnixMillis) -> UnixMillis {
+        self.known.last_key_value().map_or(time, |((newest, _), _)| time.max(*newest))
+    }
+
+    /// Inserts a key at a time in the order of age.
+    fn insert(&mut self, at: UnixMillis, known: Known) {
         let (name, owner) = (known.name.clone(), known.owner);
         self.last_serial += 1;
-        let serial = self.last_serial;
+        let serial = (at, self.last_serial);
         // The key may have been used in an earlier channel of that name.
         if let Some(earlier) = self.serials.insert(name, serial) {
             self.forget(earlier);
@@ -191,7 +202,7 @@ impl Idempotency {
     }
 
     /// Returns the key to drop if there are too many.
-    fn dispensable(&self) -> Option<u64> {
+    fn dispensable(&self) -> Option<Serial> {
         if fault!("keys-of-others-dropped") {
             return self.known.first_key_value().map(|(oldest, _)| *oldest);
         }
@@ -208,14 +219,14 @@ impl Idempotency {
         if has_few { most.first().copied() } else { Some(*oldest) }
     }
 
-    fn drop(&mut self, serial: u64) {
+    fn drop(&mut self, serial: Serial) {
         if let Some(name) = self.forget(serial) {
             self.serials.remove(&name);
         }
     }
 
     /// Removes a key, but not its name.
-    fn forget(&mut self, serial: u64) -> Option<Name> {
+    fn forget(&mut self, serial: Serial) -> Option<Name> {
         let Known { name, owner, .. } = self.known.remove(&serial)?;
         let keys = if owner.is_counted() { &mut self.clients } else { &mut self.uncounted };
         keys.remove(&serial);
@@ -263,6 +274,20 @@ mod tests {
         assert_eq!((published("k2", 1_025), published("k3", 1_025)), (None, Some(spot(1, 3))));
         assert_eq!(published("k3", 1_031), None);
         assert!(keys.known.is_empty() && keys.serials.is_empty() && keys.uncounted.is_empty());
+    }
+
+    #[test]
+    fn a_key_of_the_store_does_not_displace_a_newer_one() {
+        let channel = ChannelName::new("a").expect("a name");
+        let mut keys = Idempotency::new(KeyLimits { keys_max: 2, age_max: Duration::from_secs(1) });
+        for (next, millis) in [(1, 30), (2, 40)] {
+            keys.note(&channel, &message("x", &format!("k{next}"), millis), spot(1, next), Owner::default());
+        }
+        let digest = digest(&message("x", "old", 10));
+        let old = KeptKey { key: "old".into(), digest, next: 9, time: UnixMillis::from_millis(10) };
+        keys.restore(UnixMillis::from_millis(50), &channel, Epoch(1), old);
+        let has = |key: &str| keys.published(&channel, Epoch(1), &message("x", key, 50)).is_some();
+        assert_eq!([has("k1"), has("k2"), has("old")], [true, true, false]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use sealed::fault;
 use super::pages::Reading;
 use super::{Asker, ChannelState, Shard};
 use crate::core::pattern::Pattern;
+use crate::core::window::HistoryLimits;
 use crate::engine::store::{KeptSummary, NameRange, Unreadable};
 use crate::engine::{ChannelSummary, Listed, Listing, Refusal, Reply, Tick};
 
@@ -57,7 +58,13 @@ impl Shard {
         let Ok(names) = names else { return self.reply(list.asker, Err(Refusal::Unavailable)) };
         let last = names.last().map(|kept| kept.channel.clone());
         let is_meant = |kept: &KeptSummary| list.listing.pattern.matches(kept.channel.as_str());
-        list.found.extend(names.into_iter().filter(is_meant).map(Listed::from));
+        let rules = &self.limits.rules;
+        let listed = |kept: KeptSummary| {
+            // The store may not know yet what the limits no longer allow.
+            let limits = rules.bounds(rules.find(&kept.channel)).history;
+            Listed::of_kept(kept, &limits)
+        };
+        list.found.extend(names.into_iter().filter(is_meant).map(listed));
         let wanted = list.listing.wanted();
         match last.filter(|_| has_more && list.found.len() < wanted) {
             Some(last) => {
@@ -93,10 +100,11 @@ impl Shard {
     }
 }
 
-impl From<KeptSummary> for Listed {
+impl Listed {
     /// Returns the row of a channel that is not in memory.
-    fn from(KeptSummary { channel, kept_from, bytes, spot }: KeptSummary) -> Self {
-        let messages = spot.next.saturating_sub(kept_from);
+    fn of_kept(KeptSummary { channel, kept_from, bytes, spot }: KeptSummary, limits: &HistoryLimits) -> Self {
+        let messages = spot.next.saturating_sub(kept_from).min(limits.messages_max as u64);
+        let bytes = bytes.min(limits.bytes_max as u64);
         let bytes = if fault!("bytes-of-kept-left-out") { 0 } else { bytes };
         Self { channel, info: ChannelSummary { subscribers: 0, in_use: false, messages, bytes, spot } }
     }

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed::fault;
-use tracing::error;
+use tracing::{error, info};
 
 use super::events::Event;
 use super::index::{IndexError, LogPosition, StoreState, Updates};
+use super::log::AppendError;
 use super::opening::try_lock_index;
+use super::reserve::release_reserve;
 use super::shared::{SharedStore, lock, read_lock, write_lock};
 use crate::core::position::Epoch;
 use crate::core::time::{LoopTime, UnixMillis};
@@ -99,12 +101,15 @@ impl SharedStore {
         lock(&self.checkpoint).is_forced = true;
     }
 
-    /// Notes that the index could not be read. The database reads nothing more then, until the next
-    /// checkpoint opens it again.
+    /// Notes that the index could not be read. The database reads nothing more then, until it is
+    /// opened again.
     pub(super) fn index_failed(&self, error: &IndexError) {
-        error!("cannot read from the store: {error}");
         let mut checkpoint = lock(&self.checkpoint);
-        (checkpoint.is_forced, checkpoint.reopens_index) = (true, true);
+        checkpoint.is_forced = true;
+        if !std::mem::replace(&mut checkpoint.reopens_index, true) {
+            drop(checkpoint);
+            error!("cannot read from the store: {error}");
+        }
     }
 
     /// Looks for old messages after the last checkpoint, if none is in progress.
@@ -215,6 +220,7 @@ impl SharedStore {
         drop(checkpoint);
         // Before another checkpoint can begin: what it finds would be out of date.
         self.relieve(number, state.position.segment, now);
+        self.keep_reserve();
         lock(&self.checkpoint).stage = Stage::Idle;
         self.compact_after(state.position.segment);
     }
@@ -228,7 +234,11 @@ impl SharedStore {
         // A backup that copies the index holds the lock; the next attempt writes the checkpoint.
         let _lock = try_lock_index(&self.directory).map_err(|_| "a backup copies the index")?;
         if !fault!("checkpoint-before-log") {
-            lock(&self.log).sync()?;
+            let synced = lock(&self.log).sync().map_err(AppendError::Failed);
+            if let Err(error) = synced {
+                self.note_state(Some(&error));
+                return Err("the log cannot be synced".into());
+            }
         }
         let parts: Vec<&Updates> = parts.iter().flatten().collect();
         if std::mem::take(&mut lock(&self.checkpoint).reopens_index) {
@@ -236,12 +246,45 @@ impl SharedStore {
         }
         let mut written = read_lock(&self.index).write(state, &parts, keys_from);
         if written.is_err() {
+            release_reserve(&self.directory);
             // After an error, the database has to be opened again.
             let mut index = write_lock(&self.index);
             index.reopen(self.settings.cache_bytes)?;
             written = index.write(state, &parts, keys_from);
         }
         Ok(written?)
+    }
+
+    /// Opens the index again if it could not be read, as long as that fails.
+    pub(super) fn mend_soon(self: &Arc<Self>) {
+        if !lock(&self.checkpoint).reopens_index {
+            return;
+        }
+        let shared = self.clone();
+        // If this is refused, a checkpoint is in progress, which does the same.
+        let _ = self.crews.keeper.spawn(move || {
+            if !lock(&shared.checkpoint).reopens_index {
+                return;
+            }
+            let index_lock = try_lock_index(&shared.directory);
+            let mut index = write_lock(&shared.index);
+            let reopened = match index_lock {
+                Ok(_lock) => index.reopen(shared.settings.cache_bytes).is_ok(),
+                // A backup holds the lock.
+                Err(_) => false,
+            };
+            let can_be_read = reopened || index.reopen_read_only(shared.settings.cache_bytes).is_ok();
+            drop(index);
+            if can_be_read {
+                lock(&shared.checkpoint).reopens_index = false;
+                info!("the index of the store can be read again");
+            }
+        });
+    }
+
+    /// Returns whether the index could not be read lately.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        lock(&self.checkpoint).reopens_index
     }
 }
 

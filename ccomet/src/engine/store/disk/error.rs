@@ -21,7 +21,7 @@ pub enum StoreError {
     #[error("the operating system has no random bits for the store")]
     NoRandomBits,
     /// Another process uses the directory.
-    #[error("another process uses the store {}", .0.display())]
+    #[error("another process uses the store {}: stop it, or make a backup and use that", .0.display())]
     InUse(PathBuf),
     /// The directory has no store.
     #[error("there is no store in {}", .0.display())]
@@ -29,6 +29,9 @@ pub enum StoreError {
     /// The directory to which a tool writes is there already.
     #[error("{} is there already: name a directory that does not exist", .0.display())]
     Exists(PathBuf),
+    /// The directory that a tool makes first is there already.
+    #[error("{} is left from a tool that was ended: remove it if none is running", .0.display())]
+    Unfinished(PathBuf),
     /// A newer version of the program has written the store.
     #[error("the store {} has format {found}, which a newer version has written: this one knows {known}", path.display())]
     Newer {
@@ -48,7 +51,10 @@ pub enum StoreError {
         what: String,
     },
     /// The index cannot be read or written.
-    #[error("the index of the store {} cannot be used", path.display())]
+    #[error(
+        "the index of the store {} cannot be used: restore a backup, or keep what can be read with `ccomet store salvage`",
+        path.display()
+    )]
     Index {
         /// The directory of the store.
         path: PathBuf,

@@ -249,12 +249,18 @@ impl Index {
             Ok(index) => *self = index,
             Err(error) => {
                 if !fault!("index-closed-on-full-disk") {
-                    self.is_read_only = true;
-                    self.database = Self::open_read_only(&self.directory, cache_bytes).ok();
+                    let _ = self.reopen_read_only(cache_bytes);
                 }
                 return Err(error);
             }
         }
+        Ok(())
+    }
+
+    /// Opens the index again after an error, for reading alone.
+    pub(super) fn reopen_read_only(&mut self, cache_bytes: usize) -> Result<()> {
+        (self.database, self.is_read_only) = (None, true);
+        self.database = Some(Self::open_read_only(&self.directory, cache_bytes)?);
         Ok(())
     }
 

@@ -16,6 +16,10 @@ use super::settings::LogSync;
 /// The bytes that are copied at a time.
 const COPIED_BYTES: usize = 1024 * 1024;
 
+/// The share of a segment that a small one takes, and the bytes that it takes at least.
+const SMALL_SHARE: u32 = 16;
+const SMALL_BYTES_MIN: u32 = 4 * 1024;
+
 /// The end of the names of segments' files.
 const SUFFIX: &str = ".log";
 
@@ -170,7 +174,7 @@ impl Log {
         }
         let length = u32::try_from(frame.len()).map_err(|error| AppendError::Full(io::Error::other(error)))?;
         if self.current.as_ref().is_none_or(|current| current.capacity - current.end < length) {
-            self.begin_segment(length)?;
+            self.begin_segment((SEGMENT_HEADER_BYTES as u32).saturating_add(length).max(self.segment_bytes))?;
         }
         finish_frame(frame, self.sequence + 1, self.synced, self.salt);
         let result = self.write(frame);
@@ -218,20 +222,28 @@ impl Log {
         Ok(())
     }
 
-    /// Begins the next segment, in which there is room for frames, after the disk was full.
+    /// Begins the next segment, in which there is room for frames, after the disk was full. If
+    /// there is no room for a whole one, it is a small one: nothing of the last segment may be kept
+    /// any more, and then the next checkpoint removes that.
     pub(super) fn make_room(&mut self) -> Result<(), AppendError> {
         if self.has_failed {
             return Err(AppendError::Failed(io::Error::other("the disk has failed before")));
         }
-        self.begin_segment(0)
+        let is_roomy = |current: &Current| current.capacity - current.end >= self.segment_bytes / 2;
+        if self.current.as_ref().is_some_and(is_roomy) {
+            return Ok(());
+        }
+        match self.begin_segment(self.segment_bytes) {
+            Err(AppendError::Full(_)) => self.begin_segment((self.segment_bytes / SMALL_SHARE).max(SMALL_BYTES_MIN)),
+            other => other,
+        }
     }
 
-    /// Begins a segment with room for a frame. Its blocks are allocated now, so that the disk is
-    /// not full later.
-    fn begin_segment(&mut self, length: u32) -> Result<(), AppendError> {
+    /// Begins a segment of so many bytes. Its blocks are allocated now, so that the disk is not
+    /// full later.
+    fn begin_segment(&mut self, capacity: u32) -> Result<(), AppendError> {
         self.sync().map_err(AppendError::Failed)?;
         let id = self.last_segment + 1;
-        let capacity = (SEGMENT_HEADER_BYTES as u32).saturating_add(length).max(self.segment_bytes);
         let file = self.create(id, capacity).map_err(|(error, was_syncing)| {
             // What is left of it would take room.
             let _ = self.directory.remove(&segment_name(id));

@@ -21,6 +21,7 @@ mod outcomes;
 mod places;
 mod reading;
 mod record;
+mod reserve;
 mod retention;
 mod settings;
 mod shared;
@@ -215,6 +216,7 @@ impl DiskStore {
         }
         if self.next_look.is_due(now, ROOM_INTERVAL) {
             self.shared.look_for_room();
+            self.shared.mend_soon();
         }
     }
 }
@@ -334,6 +336,7 @@ impl Store for DiskStore {
             tail_begin: channel.tail_begin(),
             tail: channel.tail().collect(),
             range,
+            is_window: false,
             now: now.time,
         };
         let (shared, to) = (self.shared.clone(), self.index);

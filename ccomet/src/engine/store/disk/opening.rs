@@ -18,6 +18,7 @@ use super::index::{ChannelRow, ChannelUpdate, Index, IndexError, LogPosition, St
 use super::log::{Log, Segment, segment_name, segments};
 use super::places::{Entry, SegmentId};
 use super::record::{ChannelId, Frame, Record, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, VERSION};
+use super::reserve::release_reserve;
 use super::settings::StoreSettings;
 use super::shared::{Crews, Parts, SharedStore};
 use crate::core::message::Message;
@@ -98,13 +99,20 @@ impl SharedStore {
         let parts = Parts { settings, directory, lock, crews, index, log, salt, last_channel, last_epoch };
         let shared = Arc::new(Self::new(parts, loops));
         shared.remove_dead_segments(state.position.segment);
+        shared.keep_reserve();
         Ok(shared)
     }
 }
 
 /// Opens the index, and brings it up to the end of the log.
 fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Result<(Index, Log, StoreState), Refused> {
-    let index = Index::open(directory, settings.cache_bytes)?;
+    let mut index = Index::open(directory, settings.cache_bytes);
+    if index.is_err() {
+        // The disk may be full.
+        release_reserve(directory);
+        index = Index::open(directory, settings.cache_bytes);
+    }
+    let index = index?;
     let files = segments(directory).map_err(|error| Refused::Io("list the segments", error))?;
     let state = match index.state()? {
         Some(state) => state,
@@ -116,6 +124,16 @@ fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Resu
         }
         None => return Err(Refused::Damaged("it has a log, but no index".to_owned())),
     };
+    for (id, kept) in index.segments()?.into_iter().filter(|_| !fault!("lost-segment-unnoticed")) {
+        let length = match directory.open(&segment_name(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            other => other.and_then(|file| file.len()).map_err(|error| Refused::Io("look at a segment", error))?,
+        };
+        if length < kept {
+            let what = if length == 0 { "is missing" } else { "is too short" };
+            return Err(Refused::Damaged(format!("segment {id} of its log {what}")));
+        }
+    }
     let mut replay = Replay::new(&index, state);
     let behind: Vec<_> = files.into_iter().filter(|id| *id >= state.position.segment).collect();
     if behind.is_empty() && state.position.offset as usize > SEGMENT_HEADER_BYTES {

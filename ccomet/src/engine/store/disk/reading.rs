@@ -13,8 +13,9 @@ use super::events::{Event, Found};
 use super::index::{ChannelRow, Index, IndexError, guarded, io_error};
 use super::places::{BLOCK_ENTRIES, Entry};
 use super::record::{ChannelId, Record, Salt, read_record};
-use super::shared::{SharedStore, read_lock};
+use super::shared::{SharedStore, lock, read_lock};
 use crate::core::message::{ChannelName, Message};
+use crate::core::position::{Epoch, Spot};
 use crate::core::time::UnixMillis;
 use crate::engine::Window;
 use crate::engine::store::{KeptKey, NameRange, Part, PartRange};
@@ -22,6 +23,9 @@ use crate::engine::store::{KeptKey, NameRange, Part, PartRange};
 /// The maximum bytes of one read, and of the gap between two records that are read together.
 const READ_BYTES_MAX: u32 = 1024 * 1024;
 const READ_GAP_MAX: u32 = 4096;
+
+/// The maximum number of messages that cannot be read which are logged.
+const DAMAGES_MAX: usize = 1_000;
 
 /// The number of names that are read at a time, those of all loops together.
 const NAMES_READ: usize = 1_000;
@@ -54,6 +58,8 @@ pub(super) struct PageRequest {
     pub(super) tail_begin: u64,
     pub(super) tail: Vec<Entry>,
     pub(super) range: PartRange,
+    /// Set if the page is to have no gaps: it ends at the first message that cannot be read.
+    pub(super) is_window: bool,
     pub(super) now: UnixMillis,
 }
 
@@ -76,16 +82,25 @@ impl SharedStore {
             let is_last = entries.len() < wanted;
             for (number, message) in self.messages_there(request.id, &entries)? {
                 let Some(message) = message else {
-                    if part.entries.is_empty() || is_backward {
+                    if request.is_window {
+                        // A window has no gaps.
+                        part.kept_from = number + 1;
+                        return Ok(part);
+                    }
+                    // The page ends before it, and the next one begins behind it.
+                    part.has_more = !part.entries.is_empty();
+                    if part.has_more && !is_backward {
+                        return Ok(part);
+                    }
+                    part.end = if is_backward { number } else { number + 1 };
+                    if part.has_more || is_backward && fault!("history-ends-at-damage") {
+                        return Ok(part);
+                    }
+                    if !is_backward {
                         // What follows is kept from the next number on.
                         part.kept_from = number + 1;
                     }
-                    part.has_more = !is_backward && !part.entries.is_empty();
-                    if !is_backward && part.entries.is_empty() {
-                        part.end = number + 1;
-                        continue;
-                    }
-                    return Ok(part);
+                    continue;
                 };
                 if !message.is_expired(*now) {
                     bytes += message.payload.len();
@@ -118,16 +133,24 @@ impl SharedStore {
         let again: Vec<_> =
             entries.iter().map(|(number, entry)| (*number, *now.get(number).unwrap_or(entry))).collect();
         let messages = self.messages(id, &again)?;
-        if let Some((number, Entry { segment, offset, .. })) = messages
-            .iter()
-            .zip(&again)
-            .find_map(|((number, message), (_, entry))| message.is_none().then_some((number, entry)))
-        {
-            error!(
-                "the store is damaged: segment {segment} has no message at {offset}, number {number} of channel {id}"
-            );
+        for ((number, _), (_, entry)) in messages.iter().zip(&again).filter(|((_, message), _)| message.is_none()) {
+            self.report_damage(id, *number, *entry);
         }
         Ok(messages)
+    }
+
+    /// Logs that a message cannot be read, once.
+    fn report_damage(&self, id: ChannelId, number: u64, Entry { segment, offset, .. }: Entry) {
+        {
+            let mut reported = lock(&self.reported);
+            if reported.len() >= DAMAGES_MAX || !reported.insert((id, number)) {
+                return;
+            }
+        }
+        let row = read_lock(&self.index).row(id).ok().flatten();
+        let (name, epoch) = row.as_ref().map_or(("?", Epoch(0)), |row| (row.name.as_str(), row.epoch));
+        let position = Spot { epoch, next: number + 1 };
+        error!("the store is damaged: segment {segment} has no message at {offset}, of channel {name} at {position}");
     }
 
     fn messages(&self, id: ChannelId, entries: &[(u64, Entry)]) -> Result<Vec<ReadMessage>, IndexError> {
@@ -139,10 +162,8 @@ impl SharedStore {
             let begin = together.iter().map(|(_, entry)| entry.offset).min().unwrap_or(0);
             let end = together.iter().map(|(_, entry)| entry.end()).max().unwrap_or(0);
             let bytes = match self.read(together[0].1.segment, begin, end) {
-                // The segment was removed, or has been cut.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
-                    Bytes::new()
-                }
+                // The segment was removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
                 other => other.map_err(io_error)?,
             };
             for (number, entry) in together {
@@ -155,9 +176,19 @@ impl SharedStore {
         Ok(messages)
     }
 
+    /// Reads a part of a segment, as much of it as there is: the segment may have been cut.
     fn read(&self, segment: u32, begin: u32, end: u32) -> io::Result<Bytes> {
-        let mut bytes = vec![0; (end - begin) as usize];
-        self.segment(segment)?.read_exact_at(&mut bytes, begin.into())?;
+        let file = self.segment(segment)?;
+        let (mut bytes, mut filled) = (vec![0; (end - begin) as usize], 0);
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], u64::from(begin) + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(if filled < bytes.len() && fault!("cut-segment-unread") { 0 } else { filled });
         Ok(bytes.into())
     }
 
@@ -193,7 +224,7 @@ impl SharedStore {
         let oldest_begin = oldest.first().map_or(row.first, |(number, _)| *number);
         let oldest = oldest.into_iter().map(|(_, entry)| entry).collect();
         let (kept, now) = (row.first..row.next, UnixMillis::default());
-        let request = PageRequest { read: 0, id, kept, tail_begin, tail, range, now };
+        let request = PageRequest { read: 0, id, kept, tail_begin, tail, range, is_window: true, now };
         drop(index);
         // With the time 0, nothing has expired, so that no number is left out.
         let mut part = self.page(&request)?;

@@ -28,9 +28,13 @@ const LOOKED_AT: usize = 64;
 /// segment is written again after a checkpoint, so this takes less than what publishers write.
 const KEPT_MIN: u64 = 50;
 
-/// A segment is not written again if, since the last look at it, it has lost more than this share of
-/// what it had, in percent: the rest will go soon by itself.
+/// A segment is not written again if, since the last look at it, it has lost more than this share
+/// of what it had, in percent: the rest may go soon by itself. That does not count if the log is
+/// larger than twice what is kept and some segments, or than half of its limit.
 const LOSS_MAX: u64 = 25;
+
+/// The segments that the log may have in addition to twice what is kept.
+const SPARE_SEGMENTS: u64 = 4;
 
 /// The bytes of a frame of moved messages: the writer waits while it is written.
 const MOVED_BYTES_MAX: usize = 1024 * 1024;
@@ -216,8 +220,12 @@ impl SharedStore {
             let mut compacted = lock(&self.compacted);
             (compacted.last, std::mem::replace(&mut compacted.kept, kept.clone()))
         };
+        let all = segments(&self.directory).unwrap_or_default();
+        let total: u64 = all.iter().filter_map(|id| self.segment(*id).and_then(|file| file.len()).ok()).sum();
+        let is_large = total > 2 * kept.values().sum::<u64>() + SPARE_SEGMENTS * u64::from(self.settings.segment_bytes);
+        let is_crowded = is_large || total > self.settings.bytes_max / 2;
         let is_settled = |(id, bytes): &(&SegmentId, &u64)| {
-            before.get(id).is_some_and(|before| **bytes * 100 >= before * (100 - LOSS_MAX))
+            is_crowded || before.get(id).is_some_and(|before| **bytes * 100 >= before * (100 - LOSS_MAX))
         };
         // In turn: a segment whose messages cannot be read does not keep others waiting.
         let mut in_turn = kept.range(last + 1..).chain(kept.range(..=last)).filter(is_settled);
@@ -258,6 +266,9 @@ impl SharedStore {
             let appended = log.append(frame);
             appended.and_then(|place| log.sync().map(|()| place).map_err(AppendError::Failed))
         };
+        if let Err(error @ AppendError::Failed(_)) = &appended {
+            self.note_state(Some(error));
+        }
         frame.truncate(FRAME_HEADER_BYTES);
         let Ok((segment, begin)) = appended else { return false };
         for moved in moves {

@@ -5,7 +5,7 @@
 //! One writer serves all loops. It takes all batches that wait and keeps them in one frame: while
 //! the disk is busy with one frame, the batches of the next one gather.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -114,6 +114,8 @@ pub(crate) struct SharedStore {
     /// The last channel that retention has visited.
     pub(super) visited: Mutex<ChannelId>,
     pub(super) compacted: Mutex<Compacted>,
+    /// The messages that cannot be read, which the log of the server has.
+    pub(super) reported: Mutex<BTreeSet<(ChannelId, u64)>>,
     inboxes: Vec<Inbox>,
     state: Mutex<DiskState>,
     _lock: Option<Lock>,
@@ -165,6 +167,7 @@ impl SharedStore {
             files: Mutex::new(BTreeMap::new()),
             visited: Mutex::new(0),
             compacted: Mutex::new(Compacted::default()),
+            reported: Mutex::new(BTreeSet::new()),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
             state: Mutex::new(DiskState::Good),
             _lock: (!fault!("lock-given-back")).then_some(lock),
@@ -268,7 +271,10 @@ impl SharedStore {
             let mut log = lock(&self.log);
             (log.append(&mut frame), log.position())
         };
-        self.note_state(kept.as_ref().err());
+        // A full disk stays so if a small frame fits into what is left of the segment.
+        if kept.is_err() || self.state() != DiskState::Full {
+            self.note_state(kept.as_ref().err());
+        }
         let kept = kept.map_err(|why| match why {
             AppendError::Full(_) => NotKept::Full,
             AppendError::Refused(_) => NotKept::Unavailable,
@@ -321,17 +327,23 @@ impl SharedStore {
         let _ = self.crews.writer.spawn(move || {
             let made = lock(&shared.log).make_room();
             shared.note_state(made.as_ref().err());
+            // What is kept no more goes at the next checkpoint.
+            shared.force_checkpoint();
         });
     }
 
     /// Logs changes of the state of the disk.
-    fn note_state(&self, error: Option<&AppendError>) {
-        let state = match error {
-            None | Some(AppendError::Refused(_)) => DiskState::Good,
-            Some(AppendError::Full(_)) => DiskState::Full,
-            Some(AppendError::Failed(_)) => DiskState::Failed,
+    pub(super) fn note_state(&self, error: Option<&AppendError>) {
+        let (before, state) = {
+            let mut held = lock(&self.state);
+            let state = match error {
+                None => DiskState::Good,
+                Some(AppendError::Refused(_)) => *held,
+                Some(AppendError::Full(_)) => DiskState::Full,
+                Some(AppendError::Failed(_)) => DiskState::Failed,
+            };
+            (std::mem::replace(&mut *held, state), state)
         };
-        let before = std::mem::replace(&mut *lock(&self.state), state);
         match error {
             None if before == DiskState::Full => info!("the disk of the store has room again: publishing goes on"),
             Some(AppendError::Refused(error)) => warn!("the store cannot begin a file of its log: {error}"),

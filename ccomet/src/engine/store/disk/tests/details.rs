@@ -119,6 +119,58 @@ fn a_changed_byte_of_a_message_in_the_index_is_a_gap_and_never_another_message()
 }
 
 #[test]
+fn what_is_before_the_end_of_a_cut_segment_is_read() {
+    let mut bench = Bench::new();
+    let texts: Vec<String> = (0..9).map(|number| number.to_string()).collect();
+    for text in &texts {
+        assert!(bench.publish("a", &[text]));
+    }
+    bench.checkpoint();
+    let whole = bench.contents(&segment_name(1));
+    let used = whole.iter().rposition(|byte| *byte != 0).expect("frames") + 1;
+    bench.replace(&segment_name(1), &whole[..used - 1]);
+    let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+    assert_eq!(bench.all("a"), numbered(&all[..8]));
+}
+
+#[test]
+fn history_from_new_to_old_goes_past_a_message_that_cannot_be_read() {
+    let mut bench = Bench::new();
+    let texts: Vec<String> = (0..9).map(|number| format!("message {number}")).collect();
+    for text in &texts {
+        assert!(bench.publish("a", &[text]));
+    }
+    bench.checkpoint();
+    let whole = bench.contents(&segment_name(1));
+    let place = whole.windows(9).position(|bytes| bytes == b"message 4").expect("the message");
+    bench.disk.flip_bit(bench.settings.path.join(segment_name(1)), place as u64 * 8);
+    let (mut numbers, mut begin) = (Vec::new(), 9);
+    loop {
+        let part = bench.page("a", range(begin, true, 100));
+        numbers.extend(payloads(&part).into_iter().map(|(number, _)| number));
+        begin = part.end;
+        if !part.has_more {
+            break;
+        }
+    }
+    assert_eq!(numbers, [8, 7, 6, 5, 3, 2, 1, 0]);
+}
+
+#[test]
+fn a_store_that_lacks_a_segment_is_not_opened() {
+    let mut bench = Bench::new();
+    let text = "x".repeat(700);
+    assert!((0..10).all(|_| bench.publish("a", &[text.as_str()])));
+    bench.checkpoint();
+    bench.stop();
+    let whole = bench.contents(&segment_name(1));
+    bench.replace(&segment_name(1), &[]);
+    assert!(matches!(bench.start(), Err(StoreError::Damaged { .. })));
+    bench.replace(&segment_name(1), &whole);
+    bench.start().expect("it is whole again");
+}
+
+#[test]
 fn a_checkpoint_puts_the_log_on_the_disk_first() {
     for seed in 0..20 {
         let mut bench = Bench::with_seed(seed);

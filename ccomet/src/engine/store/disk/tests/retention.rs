@@ -115,3 +115,32 @@ fn channels_that_nobody_uses_lose_what_is_too_old_and_end() {
     assert!(bench.open("a").is_none() && bench.open("b").is_none());
     assert!(bench.open("c").is_some());
 }
+
+#[test]
+fn a_disk_that_the_store_has_filled_has_room_once_its_messages_are_too_old() {
+    for room in [300, 500, 700, 900] {
+        let mut bench = Bench::new();
+        bench.settings.segment_bytes = 256 << 10;
+        bench.restart();
+        bench.disk.set_capacity(Some(bench.disk.bytes_used() + (room << 10)));
+        let text = "x".repeat(2_000);
+        let mut kept = 0;
+        while bench.publish("a", &[text.as_str(); 3]) {
+            kept += 3;
+        }
+        assert!(kept > 0, "{room} KiB");
+        let limits =
+            HistoryLimits { messages_max: usize::MAX, bytes_max: usize::MAX, kept_for: Duration::from_secs(1) };
+        bench.millis += 10_000;
+        assert_eq!(bench.trim("a", &limits), kept);
+        for _ in 0..3 {
+            bench.shared.as_ref().expect("a store").look_for_room();
+            bench.tick();
+            bench.settle();
+        }
+        assert!(bench.publish("a", &[text.as_str()]), "{room} KiB");
+        bench.settle();
+        bench.restart();
+        assert_eq!(bench.open("a").expect("channel a").window.kept_from, kept);
+    }
+}

@@ -183,15 +183,21 @@ fn make<T>(to: &Path, fill: impl FnOnce(&Directory) -> Result<T, StoreError>) ->
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    for path in [to, &partial] {
-        if path.exists() {
-            return Err(StoreError::Exists(path.to_owned()));
-        }
+    if to.exists() {
+        return Err(StoreError::Exists(to.to_owned()));
+    }
+    if partial.exists() {
+        return Err(StoreError::Unfinished(partial));
     }
     let io = |action| move |source| StoreError::Io { action, path: to.to_owned(), source };
     let directory = disk.open_dir(&partial).map_err(io("create the directory"))?;
-    let filled = fill(&directory)?;
+    let filled = fill(&directory);
     drop(directory);
+    if filled.is_err() {
+        // Otherwise, the next attempt would be refused because of it.
+        let _ = std::fs::remove_dir_all(&partial);
+    }
+    let filled = filled?;
     std::fs::rename(&partial, to).map_err(io("rename the new directory"))?;
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     disk.open_dir(parent).and_then(|parent| parent.sync()).map_err(io("sync the directory above"))?;
