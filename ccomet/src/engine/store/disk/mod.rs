@@ -7,7 +7,8 @@
 //! time to time the loops hand over these places for the index (`checkpoint.rs`, `index.rs`). After
 //! a restart, only the log behind the last checkpoint is read (`opening.rs`).
 //!
-//! Reads go to threads (`reading.rs`), and come back as events.
+//! Reads go to threads (`reading.rs`), and come back as events. On the thread of the checkpoints,
+//! `retention.rs` removes what is kept no more.
 
 mod backend;
 mod channel;
