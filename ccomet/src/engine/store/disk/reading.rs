@@ -88,12 +88,13 @@ impl SharedStore {
                         return Ok(part);
                     }
                     // The page ends before it, and the next one begins behind it.
-                    part.has_more = !part.entries.is_empty();
+                    let ends = is_backward && fault!("history-ends-at-damage");
+                    part.has_more = !part.entries.is_empty() && !ends;
                     if part.has_more && !is_backward {
                         return Ok(part);
                     }
                     part.end = if is_backward { number } else { number + 1 };
-                    if part.has_more || is_backward && fault!("history-ends-at-damage") {
+                    if part.has_more || ends {
                         return Ok(part);
                     }
                     if !is_backward {

@@ -71,11 +71,13 @@ fn a_full_disk_refuses_until_it_has_space_again() {
 #[test]
 fn what_is_kept_is_read_while_the_disk_is_full() {
     let mut bench = Bench::new();
+    bench.settings.segment_bytes = 1 << 20;
+    bench.restart();
     assert!(bench.publish("a", &["one", "two"]));
     bench.checkpoint();
     let mut channels = Vec::new();
-    // The index has no room for the names of these.
-    bench.disk.set_capacity(Some(bench.disk.bytes_used()));
+    // The index has no room for the names of these, not even with the reserve.
+    bench.disk.set_capacity(Some(bench.disk.bytes_used() - (256 << 10)));
     for number in 0..200 {
         let channel = format!("{number:0120}");
         if bench.publish(&channel, &["x"]) {
