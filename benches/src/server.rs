@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ccomet::{Config, Server};
@@ -115,6 +115,17 @@ impl Deref for Process {
     fn deref(&self) -> &Self::Target {
         &self.child
     }
+}
+
+/// Starts another program on processor 0, which needs `taskset`, and waits until it listens at the
+/// free address that its arguments are made of. Returns it with that address.
+pub fn start_elsewhere(program: &str, arguments: impl Fn(SocketAddr) -> Vec<String>) -> (process::Process, SocketAddr) {
+    let address = process::free_address([127, 0, 0, 1]);
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0", program]).args(arguments(address)).stdout(Stdio::null());
+    let mut started = process::Process::start(&mut command);
+    started.wait_for_listener(address, || program.to_owned());
+    (started, address)
 }
 
 /// Returns a command that runs a program, on processor 0 if `taskset` is available.

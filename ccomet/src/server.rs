@@ -30,6 +30,10 @@ const LOOKUPS_WAITING_MAX: usize = 1_000;
 /// The time after which the index of the store is updated, if anything was published.
 #[cfg(feature = "disk")]
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The number of channels that a loop hands over to a checkpoint of the store in one tick.
+#[cfg(feature = "disk")]
+const CHANNELS_AT_ONCE: usize = 1_000;
 /// Threads that read from the store, and reads that wait for a thread.
 #[cfg(feature = "disk")]
 const READERS: usize = 2;
@@ -344,6 +348,7 @@ fn open_store(config: &Config, machine: &Machine, pool: &Pool<LoopMessage>) -> R
         segment_bytes: store.segment_bytes,
         checkpoint_bytes: store.checkpoint_bytes,
         checkpoint_interval: CHECKPOINT_INTERVAL,
+        channels_at_once: CHANNELS_AT_ONCE,
         waiting_bytes_max: store.waiting_bytes_max,
         bytes_max: store.bytes_max,
         kept_for_max: Duration::from_secs(kept_for_max_s),
@@ -358,6 +363,7 @@ fn open_store(config: &Config, machine: &Machine, pool: &Pool<LoopMessage>) -> R
             segment_bytes: sizes.segment_bytes,
             checkpoint_bytes: sizes.checkpoint_bytes,
             checkpoint_interval: sizes.checkpoint_interval,
+            channels_at_once: sizes.channels_at_once,
             ..settings
         },
         None => settings,

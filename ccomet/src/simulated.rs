@@ -28,6 +28,8 @@ pub struct StoreSizes {
     pub checkpoint_bytes: u64,
     /// See `checkpoint_bytes`.
     pub checkpoint_interval: std::time::Duration,
+    /// The number of channels that a loop hands over to a checkpoint in one tick.
+    pub channels_at_once: usize,
 }
 
 /// A server whose loops run in a simulation.

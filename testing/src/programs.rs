@@ -77,7 +77,8 @@ impl Need {
     }
 }
 
-fn is_program(name: &str) -> bool {
+/// Returns whether a program is in `PATH`.
+pub fn is_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }

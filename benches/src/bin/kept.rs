@@ -9,19 +9,19 @@
 //! server does by default; the `nats-server` of Debian 12 syncs its file store every two minutes,
 //! which compares with `sync = "interval"`. Takes two minutes.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use benches::limits::raise_open_files;
-use benches::server::pin_client;
+use benches::server::{pin_client, start_elsewhere};
+use benches::table::in_turn;
 use mio::{Events, Interest, Poll, Token};
 use testing::PATIENCE;
-use testing::process::{Process, free_address};
+use testing::process::Process;
+use testing::programs::is_program;
 
 const ROUNDS: usize = 5;
 const PUBLISHERS: [usize; 3] = [1, 32, 1_000];
@@ -121,17 +121,8 @@ struct Server {
     process: Process,
 }
 
-fn is_installed(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-}
-
-/// Starts a server on processor 0.
 fn start(name: &'static str, dialect: Dialect, program: &str, arguments: impl Fn(SocketAddr) -> Vec<String>) -> Server {
-    let address = free_address([127, 0, 0, 1]);
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0", program]).args(arguments(address)).stdout(Stdio::null());
-    let mut process = Process::start(&mut command);
-    process.wait_for_listener(address, || name.to_owned());
+    let (process, address) = start_elsewhere(program, arguments);
     Server { name, address, dialect, process }
 }
 
@@ -174,7 +165,7 @@ fn servers(folder: &Path) -> Vec<Server> {
         ours("disk", "", true),
         ours("disk, interval", "[store]\nsync = \"interval\"\n", true),
     ];
-    if is_installed("redis-server") {
+    if is_program("redis-server") {
         all.push(start("redis-server", REDIS, "redis-server", |address| {
             let port = address.port().to_string();
             let folder = folder_of("redis");
@@ -183,7 +174,7 @@ fn servers(folder: &Path) -> Vec<Server> {
                 .into()
         }));
     }
-    if is_installed("nats-server") {
+    if is_program("nats-server") {
         all.push(start("nats-server", NATS, "nats-server", |address| {
             let port = address.port().to_string();
             ["-a", "127.0.0.1", "-p", &port, "-l", "/dev/null", "-js", "-sd", &folder_of("nats")]
@@ -201,14 +192,9 @@ struct Publisher {
     sent: Instant,
 }
 
-/// The publications of one round: how many in a second, and the 99th percentile of their times in
-/// milliseconds.
-struct Rate {
-    a_second: f64,
-    slow_ms: f64,
-}
-
-fn publish(server: &Server, count: usize) -> Rate {
+/// Publishes for one round. Returns how many publications are answered in a second, and the 99th
+/// percentile of their times in milliseconds.
+fn publish(server: &Server, count: usize) -> [f64; 2] {
     let Dialect { prepare, request, reply } = server.dialect;
     let mut poll = Poll::new().expect("a poll");
     let mut events = Events::with_capacity(1_024);
@@ -256,7 +242,7 @@ fn publish(server: &Server, count: usize) -> Rate {
     times.sort_unstable();
     let slow = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
     #[allow(clippy::cast_precision_loss)] // counts far below 2^52
-    Rate { a_second: times.len() as f64 / ROUND.as_secs_f64(), slow_ms: slow.as_secs_f64() * 1_000.0 }
+    [times.len() as f64 / ROUND.as_secs_f64(), slow.as_secs_f64() * 1_000.0]
 }
 
 fn main() {
@@ -266,27 +252,14 @@ fn main() {
     let mut servers = servers(&fs::canonicalize(".").expect("a folder").join(&folder));
     let named: Vec<String> = std::env::args().skip(1).collect();
     servers.retain(|server| named.is_empty() || named.iter().any(|name| name == server.name));
-    let mut found: BTreeMap<(usize, usize), Vec<Rate>> = BTreeMap::new();
-    for _ in 0..ROUNDS {
-        for publishers in PUBLISHERS {
-            for (index, server) in servers.iter().enumerate() {
-                found.entry((publishers, index)).or_default().push(publish(server, publishers));
-            }
-        }
-    }
+    let found = in_turn(servers.len(), ROUNDS, |peer| {
+        Some(PUBLISHERS.iter().flat_map(|count| publish(&servers[peer], *count)).collect())
+    });
     println!("| publishers | server | publications a second | 99 % within, ms |\n| ---: | --- | ---: | ---: |");
-    for ((publishers, index), rates) in &found {
-        let median = |of: fn(&Rate) -> f64| {
-            let mut values: Vec<f64> = rates.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        let name = servers[*index].name;
-        println!(
-            "| {publishers} | {name} | {:.0} | {:.2} |",
-            median(|rate| rate.a_second),
-            median(|rate| rate.slow_ms)
-        );
+    for (row, publishers) in PUBLISHERS.iter().enumerate() {
+        for (server, figures) in servers.iter().zip(&found) {
+            println!("| {publishers} | {} | {:.0} | {:.2} |", server.name, figures[2 * row], figures[2 * row + 1]);
+        }
     }
     for server in &servers {
         println!("{}: {} KiB resident", server.name, server.process.rss_kib());

@@ -6,9 +6,10 @@
 //! and the load runs on processor 1. Takes a minute.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use testing::process::{Process, free_address};
+use benches::server::start_elsewhere;
+use testing::process::Process;
 
 const ROUNDS: usize = 5;
 
@@ -18,12 +19,8 @@ struct Server {
     _process: Process,
 }
 
-fn start(name: &'static str, arguments: impl Fn(u16) -> Vec<String>) -> Server {
-    let address = free_address([127, 0, 0, 1]);
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0"]).args(arguments(address.port())).stdout(Stdio::null());
-    let mut process = Process::start(&mut command);
-    process.wait_for_listener(address, || name.to_owned());
+fn start(name: &'static str, program: &str, arguments: impl Fn(u16) -> Vec<String>) -> Server {
+    let (process, address) = start_elsewhere(program, |address| arguments(address.port()));
     Server { name, port: address.port(), _process: process }
 }
 
@@ -31,9 +28,9 @@ fn main() {
     let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let kv = std::env::current_exe().expect("this program").with_file_name("examples").join("kv");
     let servers = [
-        start("kv", |port| text(&[&kv.display().to_string(), &format!("127.0.0.1:{port}")])),
-        start("redis-server", |port| {
-            text(&["redis-server", "--port", &port.to_string(), "--save", "", "--appendonly", "no"])
+        start("kv", &kv.display().to_string(), |port| text(&[&format!("127.0.0.1:{port}")])),
+        start("redis-server", "redis-server", |port| {
+            text(&["--port", &port.to_string(), "--save", "", "--appendonly", "no"])
         }),
     ];
     let mut rates: BTreeMap<(usize, String, &str), Vec<f64>> = BTreeMap::new();

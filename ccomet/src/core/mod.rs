@@ -8,11 +8,13 @@
 //! - `time.rs`: the calendar, and the loop's own clock.
 //! - `owner.rs`: the client that a channel counts for.
 //! - `problem.rs`: the errors that clients get, with code and status.
+//! - `health.rs`: the problems of the server as a whole.
 //! - `refused.rs`: the reasons for which a token is refused.
 //! - `holdings.rs`: the resources that a server holds, in tests.
 //! - `json.rs`: JSON that is safe in a script.
 //! - `one_or_more.rs`: a list that is not empty.
 
+pub(crate) mod health;
 #[cfg(feature = "sim")]
 pub(crate) mod holdings;
 pub(crate) mod json;

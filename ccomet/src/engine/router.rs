@@ -12,6 +12,7 @@ use super::request::Request;
 use super::shard::Shard;
 use super::store::Store;
 use super::{ChannelEvent, Output, ShardLimits, Tick};
+use crate::core::health::HealthProblem;
 use crate::core::message::ChannelName;
 
 /// The time after which mail is posted again for which another loop had no room.
@@ -93,6 +94,11 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
     }
 
     /// Returns the number of channels on this loop's shard.
+    /// Returns what prevents the engine from keeping or reading messages.
+    pub(crate) fn problems(&self) -> Vec<HealthProblem> {
+        self.shard.store.problems()
+    }
+
     pub(crate) fn channels(&self) -> usize {
         self.shard.channels()
     }

@@ -9,13 +9,12 @@ use super::answers::{allow_credentials, fields_for, note_refusal, problem_respon
 use super::pending::PendingRequest;
 use super::{Caller, Gateway, unix_time};
 use crate::access::{Access, Write};
+use crate::core::health::HealthProblem;
 use crate::core::message::ChannelName;
 use crate::core::one_or_more::OneOrMore;
 use crate::core::problem::Problem;
-#[cfg(feature = "disk")]
-use crate::engine::DiskState;
 use crate::engine::Request;
-use crate::ops::health::{HealthProblem, HealthQuestion};
+use crate::ops::health::HealthQuestion;
 use crate::protocols::call::{Call, Door, ReplyTo};
 use crate::protocols::format::response::{json_response, json_response_with};
 use crate::protocols::route::READ_METHODS;
@@ -140,26 +139,12 @@ impl Gateway {
 
     /// Returns the answer to a question about the health of the server.
     fn health(&self, question: HealthQuestion) -> Response {
-        let mut problems = Vec::new();
+        let mut problems = self.engine.problems();
         if !self.watchdog.all_alive() {
             problems.push(HealthProblem::LoopHangs);
         }
         if self.draining.is_some() {
             problems.push(HealthProblem::Draining);
-        }
-        #[cfg(feature = "disk")]
-        if let Some(store) = &self.disk_store {
-            match store.state() {
-                DiskState::Good => {}
-                DiskState::Full => problems.push(HealthProblem::StoreFull),
-                DiskState::Failed => problems.push(HealthProblem::StoreFailed),
-            }
-            if store.is_unreadable() {
-                problems.push(HealthProblem::StoreUnreadable);
-            }
-            if store.checkpoint_fails() && store.state() != DiskState::Failed {
-                problems.push(HealthProblem::CheckpointFails);
-            }
         }
         let (is_ok, body) = question.answer(&problems);
         json_response_with(if is_ok { 200 } else { 503 }, body)

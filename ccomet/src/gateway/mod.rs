@@ -62,8 +62,6 @@ use crate::config::Config;
 use crate::config::rules::Rules;
 use crate::core::problem::Problem;
 use crate::core::time::{LoopTime, UnixMillis};
-#[cfg(feature = "disk")]
-use crate::engine::SharedStore;
 use crate::engine::{ChannelEvent, Engine, Output, Tick};
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, SubscriberKey};
@@ -134,9 +132,6 @@ pub(crate) struct Gateway {
     /// The listener for the health of the loops; on the first loop only.
     life: Option<Listener>,
     watchdog: LoopWatchdog,
-    /// The store on disk, if there is one.
-    #[cfg(feature = "disk")]
-    disk_store: Option<Arc<SharedStore>>,
     /// Connections that are notified of channels in use.
     watchers: Vec<ConnectionId>,
     /// Readers in this process.

@@ -74,8 +74,6 @@ impl ServerParts {
 impl Gateway {
     pub(crate) fn new(shared: ServerParts, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store(&place);
-        #[cfg(feature = "disk")]
-        let disk_store = shared.disk_store.clone();
         let ServerParts { config, verifier, counters, refusals, life, judge, resolver, .. } = shared;
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
@@ -128,8 +126,6 @@ impl Gateway {
             counters,
             life: life.filter(|_| index == 0),
             watchdog: LoopWatchdog::new(loops),
-            #[cfg(feature = "disk")]
-            disk_store,
             watchers: Vec::new(),
             readers: Readers::default(),
             judge,

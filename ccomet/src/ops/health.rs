@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sealed::fault;
 use serde_json::json;
 
+use crate::core::health::HealthProblem;
 use crate::ops::counters::LoopCounters;
 
 /// The number of checks, about a second apart, without progress of a loop after which it counts as
@@ -68,57 +69,6 @@ impl HealthQuestion {
     }
 }
 
-/// A problem of the server as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HealthProblem {
-    /// A loop has made no progress for seconds.
-    LoopHangs,
-    /// The server is shutting down.
-    Draining,
-    /// The disk of the store is full.
-    #[cfg_attr(not(feature = "disk"), allow(dead_code))]
-    StoreFull,
-    /// The store keeps nothing any more until a restart.
-    #[cfg_attr(not(feature = "disk"), allow(dead_code))]
-    StoreFailed,
-    /// The index of the store cannot be read.
-    #[cfg_attr(not(feature = "disk"), allow(dead_code))]
-    StoreUnreadable,
-    /// The index of the store cannot be written; messages are kept nevertheless.
-    #[cfg_attr(not(feature = "disk"), allow(dead_code))]
-    CheckpointFails,
-}
-
-impl HealthProblem {
-    fn is_deadly(self) -> bool {
-        self == Self::LoopHangs
-    }
-
-    fn is_minor(self) -> bool {
-        self == Self::CheckpointFails
-    }
-
-    fn texts(self) -> (&'static str, &'static str) {
-        match self {
-            Self::LoopHangs => ("loop_hangs", "A loop has made no progress for seconds."),
-            Self::Draining => ("draining", "The server is shutting down."),
-            Self::StoreFull => {
-                ("store_full", "The disk of the store is full: publications are refused until it has room.")
-            }
-            Self::StoreFailed => {
-                ("store_failed", "The disk of the store has failed: publications are refused until a restart.")
-            }
-            Self::StoreUnreadable => {
-                ("store_unreadable", "The index of the store cannot be read: only channels in memory can be used.")
-            }
-            Self::CheckpointFails => (
-                "checkpoint_fails",
-                "The index of the store cannot be written: publications are kept, but the next start takes longer.",
-            ),
-        }
-    }
-}
-
 /// The observed progress of the loops.
 #[derive(Debug)]
 pub(crate) struct LoopWatchdog {
@@ -158,12 +108,14 @@ mod tests {
 
     #[test]
     fn a_server_is_ready_if_nothing_prevents_its_work_and_lives_as_long_as_its_loops() {
+        use HealthProblem::{Draining, StoreFailed, StoreFull, StoreUnreadable};
+
         let ok = |problems: &[HealthProblem]| {
             [HealthQuestion::Live, HealthQuestion::Ready].map(|question| question.answer(problems).0)
         };
         assert_eq!(ok(&[]), [true, true]);
         assert_eq!(ok(&[HealthProblem::CheckpointFails]), [true, true]);
-        for problem in [HealthProblem::Draining, HealthProblem::StoreFull, HealthProblem::StoreFailed] {
+        for problem in [Draining, StoreFull, StoreFailed, StoreUnreadable] {
             assert_eq!(ok(&[problem, HealthProblem::CheckpointFails]), [true, false], "{problem:?}");
         }
         assert_eq!(ok(&[HealthProblem::LoopHangs]), [false, false]);

@@ -35,6 +35,7 @@ impl OnDisk {
             segment_bytes: *random.pick(&[4_096, 20_000, 1 << 20]).expect("one"),
             checkpoint_bytes: *random.pick(&[500, 10_000, 1 << 40]).expect("one"),
             checkpoint_interval: Duration::from_secs(*random.pick(&[2, 60]).expect("one")),
+            channels_at_once: *random.pick(&[2, 1_000]).expect("one"),
         };
         Self {
             sizes,

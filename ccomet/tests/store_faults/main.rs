@@ -126,7 +126,7 @@ fn a_full_disk_refuses_publishers_until_there_is_space() {
         let _ = fs::write(&ballast, vec![1; 12 << 20]);
         let refused = (0..200).map(|_| publish()).find(|status| *status != 200);
         assert!(matches!(refused, Some(503 | 507)), "round {round}: {refused:?}");
-        while refused != Some(507) && publish() != 507 {}
+        wait_until("the disk is full", || publish() == 507);
         assert_eq!(problems(&server, "ready"), (503, vec!["store_full".to_owned()]));
         assert_eq!(problems(&server, "live").0, 200);
         fs::remove_file(&ballast).expect("a file");

@@ -94,7 +94,7 @@ enum FileKind {
 pub struct Lock(#[allow(dead_code)] LockKind); // held for its `Drop`
 
 #[derive(Debug)]
-#[allow(dead_code)]
+#[allow(dead_code)] // held for their `Drop`
 enum LockKind {
     System(system::Lock),
     #[cfg(feature = "sim")]

@@ -112,6 +112,7 @@ impl Shard {
     pub(super) fn detach(&mut self, from: usize, now: Tick, name: &ChannelName) {
         let Some(key) = self.names.get(name).copied() else { return };
         self.stop_deferring(key, from);
+        self.forget_unread(from, name);
         self.all_gone(from, now, name);
         let channel = &mut self.channels[key];
         channel.note_use(now.loop_time);

@@ -18,6 +18,9 @@ use crate::engine::{ChannelEvent, Edge, Page, Range, Refusal, Reply, Tick};
 const FETCH_MESSAGES_MAX: usize = 100;
 const FETCH_BYTES_MAX: usize = 256 * 1024;
 
+/// The number of reads for loops that are made again in a sweep.
+const FETCHES_PER_SWEEP: usize = 1_000;
+
 /// The number of attempts to read a page for a loop, one in each sweep. After the last one, the
 /// readers are notified of a gap.
 const FETCH_ATTEMPTS_MAX: u32 = 60;
@@ -164,11 +167,21 @@ impl Shard {
         self.begin_read(now, key, Reading::Fetch(fetch), range);
     }
 
-    /// Makes another attempt at the reads for loops that have failed. The readers wait meanwhile.
+    /// Makes another attempt at some of the reads for loops that have failed. The readers wait
+    /// meanwhile.
     pub(super) fn fetch_again(&mut self, now: Tick) {
-        for fetch in std::mem::take(&mut self.unread) {
+        let count = self.unread.len().min(FETCHES_PER_SWEEP);
+        for fetch in self.unread.drain(..count).collect::<Vec<_>>() {
             self.fetch(now, fetch);
         }
+        if self.unread.is_empty() {
+            self.unread = Vec::new();
+        }
+    }
+
+    /// Forgets the reads for a loop that follows a channel no more.
+    pub(super) fn forget_unread(&mut self, to: usize, channel: &ChannelName) {
+        self.unread.retain(|fetch| fetch.to != to || fetch.channel != *channel);
     }
 
     fn begin_read(&mut self, now: Tick, key: usize, reading: Reading, range: PartRange) {
@@ -194,7 +207,7 @@ impl Shard {
     }
 
     /// Notes that a read for a loop has failed. The disk, or the index, may work again soon.
-    fn has_failed(&mut self, mut fetch: Fetch) {
+    fn fetch_failed(&mut self, mut fetch: Fetch) {
         let Some(key) = self.key_of(&fetch.channel) else { return };
         fetch.failures += 1;
         if fetch.failures < FETCH_ATTEMPTS_MAX && !fault!("unread-at-first-attempt-missed") {
@@ -224,7 +237,7 @@ impl Shard {
                 self.end_read(&fetch.channel, fetch.epoch);
                 match part {
                     Ok(part) => self.send_part(fetch, part),
-                    Err(Unreadable) => self.has_failed(fetch),
+                    Err(Unreadable) => self.fetch_failed(fetch),
                 }
             }
             Some(Reading::List(_) | Reading::Broadcast(_)) => debug_assert!(false, "a part is no list of names"),

@@ -31,7 +31,7 @@ pub use disk::StoreError;
 #[cfg(feature = "disk")]
 pub use disk::tools::{BackedUp, Damage, Salvaged, SegmentStats, StoreStats, StoreTools};
 #[cfg(feature = "disk")]
-pub(crate) use disk::{Crews, DiskState, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
+pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
 pub(crate) use memory::MemoryStore;
 #[cfg(feature = "sim")]
 pub use unreliable::StoreFaults;
@@ -39,6 +39,7 @@ pub use unreliable::StoreFaults;
 pub(crate) use unreliable::UnreliableStore;
 
 use super::{Refusal, Tick, Window};
+use crate::core::health::HealthProblem;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
 use crate::core::time::{LoopTime, UnixMillis};
@@ -234,15 +235,20 @@ pub(crate) fn digest(message: &Message) -> u64 {
 /// Keeps the messages of a shard's channels. A store calls nothing back:
 /// [`next_outcome`](Self::next_outcome) returns results that come later.
 pub(crate) trait Store: Debug + Send {
+    /// Returns how many messages of a channel the shard has in memory; `None` if it has all that
+    /// are kept.
+    fn window_max(&self) -> Option<usize>;
+
     /// Returns the bytes of the messages that are kept of a channel that the shard has in memory;
     /// `None` if they are all in memory.
     fn bytes(&self, _channel: &ChannelName) -> Option<u64> {
         None
     }
 
-    /// Returns how many messages of a channel the shard has in memory; `None` if it has all that
-    /// are kept.
-    fn window_max(&self) -> Option<usize>;
+    /// Returns what prevents it from keeping or reading messages.
+    fn problems(&self) -> Vec<HealthProblem> {
+        Vec::new()
+    }
 
     /// Returns the greatest epoch that the store has kept.
     fn last_epoch(&self) -> Epoch {

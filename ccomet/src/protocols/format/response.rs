@@ -14,7 +14,7 @@ pub(crate) fn json_response(body: impl Into<Bytes>) -> Response {
 }
 
 pub(crate) fn json_response_with(status: u16, body: impl Into<Bytes>) -> Response {
-    fresh(Response::new(status), JSON, body)
+    response_with(status, JSON, body)
 }
 
 pub(crate) fn script_response(body: impl Into<Bytes>) -> Response {
@@ -23,11 +23,11 @@ pub(crate) fn script_response(body: impl Into<Bytes>) -> Response {
 
 /// Returns a response that no cache may store.
 pub(crate) fn response(content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    fresh(Response::new(200), content_type, body)
+    response_with(200, content_type, body)
 }
 
-fn fresh(response: Response, content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    response
+fn response_with(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    Response::new(status)
         .header("Content-Type", content_type)
         .header("Cache-Control", "no-store")
         .header("X-Content-Type-Options", "nosniff")

@@ -48,7 +48,7 @@ pub(crate) enum DatagramSocket {
         socket: mio::net::UnixDatagram,
         is_connected: bool,
         /// The file goes with the socket.
-        #[allow(dead_code)]
+        #[allow(dead_code)] // held for its `Drop`
         file: Option<SocketFile>,
     },
 }

@@ -91,9 +91,11 @@ impl SharedStore {
         }
     }
 
-    /// Returns whether the last checkpoint could not be written.
-    pub(crate) fn checkpoint_fails(&self) -> bool {
-        lock(&self.checkpoint).has_failed
+    /// Returns whether the index cannot be read, and whether the last checkpoint could not be
+    /// written.
+    pub(super) fn index_problems(&self) -> (bool, bool) {
+        let checkpoint = lock(&self.checkpoint);
+        (checkpoint.reopens_index, checkpoint.has_failed)
     }
 
     /// Begins the next checkpoint also if nothing was published.
@@ -268,23 +270,18 @@ impl SharedStore {
             }
             let index_lock = try_lock_index(&shared.directory);
             let mut index = write_lock(&shared.index);
-            let reopened = match index_lock {
-                Ok(_lock) => index.reopen(shared.settings.cache_bytes).is_ok(),
-                // A backup holds the lock.
-                Err(_) => false,
+            // Without the lock, which a backup may hold, the index must not be written.
+            let _ = match index_lock {
+                Ok(_lock) => index.reopen(shared.settings.cache_bytes),
+                Err(_) => index.reopen_read_only(shared.settings.cache_bytes),
             };
-            let can_be_read = reopened || index.reopen_read_only(shared.settings.cache_bytes).is_ok();
+            let is_open = index.is_open();
             drop(index);
-            if can_be_read {
+            if is_open {
                 lock(&shared.checkpoint).reopens_index = false;
                 info!("the index of the store can be read again");
             }
         });
-    }
-
-    /// Returns whether the index could not be read lately.
-    pub(crate) fn is_unreadable(&self) -> bool {
-        lock(&self.checkpoint).reopens_index
     }
 }
 

@@ -257,6 +257,10 @@ impl Index {
         Ok(())
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.database.is_some()
+    }
+
     /// Opens the index again after an error, for reading alone.
     pub(super) fn reopen_read_only(&mut self, cache_bytes: usize) -> Result<()> {
         (self.database, self.is_read_only) = (None, true);

@@ -226,9 +226,6 @@ impl Log {
     /// there is no room for a whole one, it is a small one: nothing of the last segment may be kept
     /// any more, and then the next checkpoint removes that.
     pub(super) fn make_room(&mut self) -> Result<(), AppendError> {
-        if self.has_failed {
-            return Err(AppendError::Failed(io::Error::other("the disk has failed before")));
-        }
         let is_roomy = |current: &Current| current.capacity - current.end >= self.segment_bytes / 2;
         if self.current.as_ref().is_some_and(is_roomy) {
             return Ok(());

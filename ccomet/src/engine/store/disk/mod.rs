@@ -45,11 +45,12 @@ use self::outcomes::Handing;
 use self::places::Entry;
 use self::reading::PageRequest;
 use self::record::{ChannelId, RecordWriter};
-use self::shared::Batch;
+use self::shared::{Batch, DiskState};
 use super::{
     ChannelPlace, KeptKey, NameRange, NotKept, Opened, Outcome, PartRange, Store, StoreChange, Submitted, Unreadable,
     digest,
 };
+use crate::core::health::HealthProblem;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::Epoch;
 use crate::core::time::LoopTime;
@@ -58,7 +59,7 @@ use crate::engine::Tick;
 
 pub use error::StoreError;
 pub(crate) use settings::{LogSync, StoreSettings};
-pub(crate) use shared::{Crews, DiskState, SharedStore, Wake};
+pub(crate) use shared::{Crews, SharedStore, Wake};
 
 /// The time between two looks whether a full disk has room again.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);
@@ -229,6 +230,10 @@ impl Store for DiskStore {
 
     fn bytes(&self, channel: &ChannelName) -> Option<u64> {
         self.channels.get(channel).map(|channel| channel.row.bytes)
+    }
+
+    fn problems(&self) -> Vec<HealthProblem> {
+        self.shared.problems()
     }
 
     fn last_epoch(&self) -> Epoch {

@@ -15,10 +15,6 @@ use crate::core::position::Spot;
 use crate::engine::Tick;
 use crate::engine::store::{KeptChannel, KeptSummary, NotKept, Outcome, Unreadable};
 
-/// The number of channels that are handed over to a checkpoint, or forgotten after it, at a time.
-/// Simulations have few channels, and are to meet a checkpoint that takes several ticks.
-const CHANNELS_AT_ONCE: usize = if cfg!(feature = "sim") { 2 } else { 1_000 };
-
 /// The changes that are being handed over to a checkpoint.
 #[derive(Debug)]
 pub(super) struct Handing {
@@ -181,7 +177,7 @@ impl DiskStore {
     /// is then, since reading the log again does not repeat what the index has.
     pub(super) fn hand_over(&mut self, now: Tick) {
         let Some(handing) = &mut self.handing else { return };
-        let count = handing.names.len().min(CHANNELS_AT_ONCE);
+        let count = handing.names.len().min(self.shared.settings.channels_at_once);
         for name in handing.names.drain(handing.names.len() - count..) {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
             channel.is_listed = false;
@@ -206,7 +202,7 @@ impl DiskStore {
 
     /// Forgets some of what the index has since the last checkpoint.
     pub(super) fn conclude(&mut self) {
-        let count = self.concluding.len().min(CHANNELS_AT_ONCE);
+        let count = self.concluding.len().min(self.shared.settings.channels_at_once);
         for name in self.concluding.drain(self.concluding.len() - count..) {
             if let Some(channel) = self.channels.get_mut(&name) {
                 channel.checkpointed();

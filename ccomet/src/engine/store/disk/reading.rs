@@ -15,7 +15,7 @@ use super::places::{BLOCK_ENTRIES, Entry};
 use super::record::{ChannelId, Record, Salt, read_record};
 use super::shared::{SharedStore, lock, read_lock};
 use crate::core::message::{ChannelName, Message};
-use crate::core::position::{Epoch, Spot};
+use crate::core::position::Spot;
 use crate::core::time::UnixMillis;
 use crate::engine::Window;
 use crate::engine::store::{KeptKey, NameRange, Part, PartRange};
@@ -142,16 +142,15 @@ impl SharedStore {
 
     /// Logs that a message cannot be read, once.
     fn report_damage(&self, id: ChannelId, number: u64, Entry { segment, offset, .. }: Entry) {
-        {
-            let mut reported = lock(&self.reported);
-            if reported.len() >= DAMAGES_MAX || !reported.insert((id, number)) {
-                return;
-            }
+        // A channel that was removed meanwhile lacks nothing.
+        let Ok(Some(ChannelRow { name, epoch, .. })) = read_lock(&self.index).row(id) else { return };
+        let mut reported = lock(&self.reported);
+        if reported.len() < DAMAGES_MAX && reported.insert((id, number)) {
+            let position = Spot { epoch, next: number + 1 };
+            error!(
+                "the store is damaged: segment {segment} has no message at {offset}, of channel {name} at {position}"
+            );
         }
-        let row = read_lock(&self.index).row(id).ok().flatten();
-        let (name, epoch) = row.as_ref().map_or(("?", Epoch(0)), |row| (row.name.as_str(), row.epoch));
-        let position = Spot { epoch, next: number + 1 };
-        error!("the store is damaged: segment {segment} has no message at {offset}, of channel {name} at {position}");
     }
 
     fn messages(&self, id: ChannelId, entries: &[(u64, Entry)]) -> Result<Vec<ReadMessage>, IndexError> {

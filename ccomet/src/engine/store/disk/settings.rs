@@ -25,6 +25,9 @@ pub(crate) struct StoreSettings {
     /// The bytes of the log, and the time, after which a checkpoint is written.
     pub(crate) checkpoint_bytes: u64,
     pub(crate) checkpoint_interval: Duration,
+    /// The number of channels that a loop hands over to a checkpoint, or forgets after it, at a
+    /// time.
+    pub(crate) channels_at_once: usize,
     /// The bytes of publications that wait for the disk. Further ones are refused.
     pub(crate) waiting_bytes_max: usize,
     /// The bytes of the log at which the oldest messages are dropped.

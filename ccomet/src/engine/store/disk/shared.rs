@@ -22,6 +22,7 @@ use super::places::SegmentId;
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Salt};
 use super::retention::Compacted;
 use super::settings::StoreSettings;
+use crate::core::health::HealthProblem;
 use crate::core::position::Epoch;
 use crate::engine::store::NotKept;
 
@@ -68,7 +69,7 @@ pub(crate) struct Crews {
 
 /// Whether publications can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DiskState {
+pub(super) enum DiskState {
     Good,
     /// There is no room for the next part of the log.
     Full,
@@ -337,6 +338,7 @@ impl SharedStore {
         let (before, state) = {
             let mut held = lock(&self.state);
             let state = match error {
+                _ if *held == DiskState::Failed => DiskState::Failed,
                 None => DiskState::Good,
                 Some(AppendError::Refused(_)) => *held,
                 Some(AppendError::Full(_)) => DiskState::Full,
@@ -358,8 +360,22 @@ impl SharedStore {
     }
 
     /// Returns the state of the disk.
-    pub(crate) fn state(&self) -> DiskState {
+    pub(super) fn state(&self) -> DiskState {
         *lock(&self.state)
+    }
+
+    /// Returns what prevents the store from keeping or reading messages.
+    pub(super) fn problems(&self) -> Vec<HealthProblem> {
+        let (is_unreadable, is_unwritable) = self.index_problems();
+        let state = self.state();
+        let all = [
+            (state == DiskState::Full, HealthProblem::StoreFull),
+            (state == DiskState::Failed, HealthProblem::StoreFailed),
+            (is_unreadable, HealthProblem::StoreUnreadable),
+            // Otherwise, nothing is kept at all.
+            (is_unwritable && state != DiskState::Failed, HealthProblem::CheckpointFails),
+        ];
+        all.into_iter().filter(|(is_there, _)| *is_there).map(|(_, problem)| problem).collect()
     }
 
     /// Sends an event to a loop.

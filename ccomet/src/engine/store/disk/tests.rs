@@ -60,6 +60,7 @@ impl Bench {
             segment_bytes: 4_096,
             checkpoint_bytes: 1 << 40,
             checkpoint_interval: Duration::from_secs(60),
+            channels_at_once: 2,
             waiting_bytes_max: 1 << 20,
             bytes_max: 1 << 40,
             kept_for_max: Duration::from_secs(3_600),

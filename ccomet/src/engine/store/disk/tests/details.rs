@@ -69,6 +69,18 @@ fn a_full_disk_refuses_until_it_has_space_again() {
 }
 
 #[test]
+fn a_channel_is_not_deleted_once_the_disk_has_failed() {
+    let mut bench = Bench::new();
+    bench.disk.set_faults(DiskFaults { failed_sync: 1.0, ..DiskFaults::default() });
+    assert!(!bench.publish("a", &["one"]));
+    bench.disk.set_faults(DiskFaults::default());
+    // The log may have the message, although nothing was accepted.
+    for change in [StoreChange::Clear, StoreChange::Remove] {
+        assert_eq!(bench.submit("a", change), Submitted::Refused(NotKept::Failed));
+    }
+}
+
+#[test]
 fn what_is_kept_is_read_while_the_disk_is_full() {
     let mut bench = Bench::new();
     bench.settings.segment_bytes = 1 << 20;

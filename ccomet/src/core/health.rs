@@ -1,0 +1,52 @@
+//! What prevents the server from doing its work. Operators and their probes see it.
+
+/// A problem of the server as a whole.
+#[cfg_attr(not(feature = "disk"), allow(dead_code))] // only the store on disk has such problems
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HealthProblem {
+    /// A loop has made no progress for seconds.
+    LoopHangs,
+    /// The server is shutting down.
+    Draining,
+    /// The disk of the store is full.
+    StoreFull,
+    /// The store keeps nothing any more until a restart.
+    StoreFailed,
+    /// The index of the store cannot be read.
+    StoreUnreadable,
+    /// The index of the store cannot be written; messages are kept nevertheless.
+    CheckpointFails,
+}
+
+impl HealthProblem {
+    /// Returns whether a restart of the process is the remedy.
+    pub(crate) fn is_deadly(self) -> bool {
+        self == Self::LoopHangs
+    }
+
+    /// Returns whether the server does its work nevertheless.
+    pub(crate) fn is_minor(self) -> bool {
+        self == Self::CheckpointFails
+    }
+
+    /// Returns the code and the reason.
+    pub(crate) fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::LoopHangs => ("loop_hangs", "A loop has made no progress for seconds."),
+            Self::Draining => ("draining", "The server is shutting down."),
+            Self::StoreFull => {
+                ("store_full", "The disk of the store is full: publications are refused until it has room.")
+            }
+            Self::StoreFailed => {
+                ("store_failed", "The disk of the store has failed: publications are refused until a restart.")
+            }
+            Self::StoreUnreadable => {
+                ("store_unreadable", "The index of the store cannot be read: only channels in memory can be used.")
+            }
+            Self::CheckpointFails => (
+                "checkpoint_fails",
+                "The index of the store cannot be written: publications are kept, but the next start takes longer.",
+            ),
+        }
+    }
+}
