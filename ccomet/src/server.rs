@@ -34,6 +34,12 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 /// The number of channels that a loop hands over to a checkpoint of the store in one tick.
 #[cfg(feature = "disk")]
 const CHANNELS_AT_ONCE: usize = 1_000;
+/// Reads of one loop that are in progress at a time. Their results are processed in one tick.
+#[cfg(feature = "disk")]
+const READS_AT_ONCE: usize = 16;
+/// Places of messages, not in the index yet, that a read gets from its loop.
+#[cfg(feature = "disk")]
+const PLACES_AT_ONCE: u64 = 1_024;
 /// Threads that read from the store, and reads that wait for a thread.
 #[cfg(feature = "disk")]
 const READERS: usize = 2;
@@ -349,6 +355,8 @@ fn open_store(config: &Config, machine: &Machine, pool: &Pool<LoopMessage>) -> R
         checkpoint_bytes: store.checkpoint_bytes,
         checkpoint_interval: CHECKPOINT_INTERVAL,
         channels_at_once: CHANNELS_AT_ONCE,
+        reads_at_once: READS_AT_ONCE,
+        places_at_once: PLACES_AT_ONCE,
         waiting_bytes_max: store.waiting_bytes_max,
         bytes_max: store.bytes_max,
         kept_for_max: Duration::from_secs(kept_for_max_s),
@@ -364,6 +372,8 @@ fn open_store(config: &Config, machine: &Machine, pool: &Pool<LoopMessage>) -> R
             checkpoint_bytes: sizes.checkpoint_bytes,
             checkpoint_interval: sizes.checkpoint_interval,
             channels_at_once: sizes.channels_at_once,
+            reads_at_once: sizes.reads_at_once,
+            places_at_once: sizes.places_at_once,
             ..settings
         },
         None => settings,

@@ -30,6 +30,10 @@ pub struct StoreSizes {
     pub checkpoint_interval: std::time::Duration,
     /// The number of channels that a loop hands over to a checkpoint in one tick.
     pub channels_at_once: usize,
+    /// The number of reads of a loop that are in progress at a time.
+    pub reads_at_once: usize,
+    /// The number of places of messages, not in the index yet, that a read gets from the loop.
+    pub places_at_once: u64,
 }
 
 /// A server whose loops run in a simulation.

@@ -311,7 +311,7 @@ impl Bench {
             ChannelEvent::Truncated { kept_from, .. } if is_open => {
                 replica.kept_from = replica.kept_from.max(kept_from);
             }
-            ChannelEvent::Page { epoch, entries, from, end, kept_from } if is_open => {
+            ChannelEvent::Page { epoch, entries, from, end, kept_from, .. } if is_open => {
                 assert!(from <= end.max(kept_from), "{from} {end} {kept_from}");
                 self.fetched.push((kept_from, entries.len()));
                 for (number, message) in entries {

@@ -94,11 +94,12 @@ pub(crate) enum ChannelEvent {
         kept_from: u64,
     },
     /// The answer to `Fetch`: messages before the window, from number `from` on, up to number
-    /// `end`. Messages that are missing have expired. When the page was read, the oldest message
-    /// kept had number `kept_from`.
+    /// `end`. Those before number `readable_from` cannot be read; others that are missing have
+    /// expired. When the page was read, the oldest message kept had number `kept_from`.
     Page {
         epoch: Epoch,
         from: u64,
+        readable_from: u64,
         end: u64,
         kept_from: u64,
         entries: Vec<(u64, Arc<Message>)>,

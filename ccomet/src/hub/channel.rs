@@ -249,7 +249,7 @@ impl Channel {
     /// Returns messages from number `from` on in one format: at least one, and no more than the
     /// limit's bytes. Expired messages are skipped.
     pub(super) fn batch(&self, encoded: &mut Encoded, from: u64, format: Format, limit: BatchLimit) -> Batch {
-        let from = from.max(self.kept_from);
+        let from = self.available_from(from);
         let mut batch = Batch { format, from, chunks: Vec::new(), numbers: Vec::new(), to: from };
         let mut bytes = 0;
         loop {
@@ -274,6 +274,13 @@ impl Channel {
         self.log.entry(number).or_else(|| self.older()?.entry(number))
     }
 
+    /// Returns the number of the first message from number `number` on that has not been dropped
+    /// and, as far as this loop knows, can be read.
+    pub(super) fn available_from(&self, number: u64) -> u64 {
+        let number = number.max(self.kept_from);
+        self.older().and_then(|older| older.unreadable_to(number)).unwrap_or(number)
+    }
+
     /// Returns the time of the next message for a reader whose cursor is `number`.
     pub(super) fn waits_since(&self, number: u64) -> UnixMillis {
         self.entry(number).map_or(UnixMillis::MAX, |message| message.time())
@@ -285,7 +292,7 @@ impl Channel {
         if fault!("dropped-message-not-fetched") && number < self.kept_from {
             return false;
         }
-        let number = number.max(self.kept_from);
+        let number = self.available_from(number);
         if number >= self.log.first() {
             return false;
         }

@@ -270,9 +270,10 @@ fn next_events(
     let encoder = encoded.encoder(format);
     let cursor = &mut subscriber.cursors_mut()[index];
     let channel = &channels[cursor.channel as usize];
-    if cursor.next < channel.kept_from {
-        let missed = Missed(Some(channel.kept_from - cursor.next));
-        cursor.next = channel.kept_from;
+    let available_from = channel.available_from(cursor.next);
+    if cursor.next < available_from {
+        let missed = Missed(Some(available_from - cursor.next));
+        cursor.next = available_from;
         let gap = gap(channel, missed, cursor.next);
         let position = spots(channels, subscriber.cursors());
         return gap_event(encoder, format, label, gap, &position).into_iter().collect();
@@ -301,9 +302,10 @@ fn feed_one(
     }
     wait_for_turn(subscriber, batches.limit, sink);
     while subscriber.cursor < channel.log.next() && !subscriber.is(Flags::BLOCKED) {
-        let all_taken = if subscriber.cursor < channel.kept_from {
-            let missed = Missed(Some(channel.kept_from - subscriber.cursor));
-            subscriber.cursor = channel.kept_from;
+        let available_from = channel.available_from(subscriber.cursor);
+        let all_taken = if subscriber.cursor < available_from {
+            let missed = Missed(Some(available_from - subscriber.cursor));
+            subscriber.cursor = available_from;
             let gap = gap(channel, missed, subscriber.cursor);
             match gap_event(encoded.encoder(format), format, None, gap, &[gap.spot]) {
                 Some(event) => sink.stream(subscriber.peer, &[event]),
@@ -327,12 +329,15 @@ fn feed_one(
     }
 }
 
-/// Moves a cursor that is before the oldest message kept to that message. Returns the number of
-/// messages missed, if that is to be reported.
+/// Moves a cursor past messages that were dropped or cannot be read. Returns the number of messages
+/// missed, if that is to be reported: a reader from the oldest message on misses none that was
+/// dropped.
 pub(super) fn fall_off(channel: &Channel, cursor: &mut ChannelCursor) -> Option<Missed> {
-    let missed = channel.kept_from.checked_sub(cursor.next).filter(|missed| *missed > 0)?;
-    cursor.next = channel.kept_from;
-    (!cursor.is_from_oldest && !fault!("no-gap-for-fallen-reader")).then_some(Missed(Some(missed)))
+    let begin = if cursor.is_from_oldest { cursor.next.max(channel.kept_from) } else { cursor.next };
+    let available_from = channel.available_from(cursor.next);
+    cursor.next = available_from;
+    let missed = available_from.checked_sub(begin).filter(|missed| *missed > 0)?;
+    (!fault!("no-gap-for-fallen-reader")).then_some(Missed(Some(missed)))
 }
 
 /// Returns a gap before message `next`.

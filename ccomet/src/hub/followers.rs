@@ -315,10 +315,9 @@ impl Cursor {
 
     /// Advances to the next message or gap, and returns it.
     fn advance(&mut self, channel: &Channel, now: UnixMillis) -> Option<Result<Arc<Message>, Missed>> {
-        let missed = channel.kept_from.saturating_sub(self.next);
-        if missed > 0 {
-            self.next = channel.kept_from;
-        }
+        let available_from = channel.available_from(self.next);
+        let missed = available_from.saturating_sub(self.next);
+        self.next = self.next.max(available_from);
         if missed > 0 && !fault!("no-gap-for-fallen-follower") {
             return Some(Err(Missed(Some(missed))));
         }

@@ -74,7 +74,23 @@ impl Hub {
     /// Answers a poll that has waited long enough.
     pub(crate) fn time_out(&mut self, key: SubscriberKey, now: UnixMillis, sink: &mut impl Sink) {
         self.now = now;
-        self.end_wait(key, sink);
+        match self.unread_channel(key) {
+            Some(name) if !fault!("unread-history-is-none") => {
+                self.conclude_closed(key.0, &name, Some(Problem::Unavailable), sink);
+            }
+            _ => self.end_wait(key, sink),
+        }
+    }
+
+    /// Returns the channel whose messages a poll still waits for because they are not in memory, if
+    /// it has none of another channel.
+    fn unread_channel(&self, key: SubscriberKey) -> Option<ChannelName> {
+        let subscriber = self.subscribers.get(key.0 as usize).filter(|subscriber| !subscriber.format.is_stream())?;
+        let cursors =
+            || subscriber.cursors().iter().map(|cursor| (&self.channels[cursor.channel as usize], cursor.next));
+        let (channel, _) = cursors().find(|(channel, next)| channel.must_fetch(*next, self.now))?;
+        let has_others = cursors().any(|(channel, next)| channel.entry(channel.skip_expired(next, self.now)).is_some());
+        (subscriber.is(Flags::STARTED) && !has_others).then(|| channel.name.clone())
     }
 
     /// Answers a poll without a message.

@@ -28,7 +28,7 @@ mod sink;
 mod start;
 mod subscriber;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sealed::{ConnectionId, fault};
@@ -83,6 +83,8 @@ pub(crate) struct Hub {
     /// The channels to truncate at the end of the tick: the key, the new `kept_from`, and the new
     /// start of the window.
     truncated: Vec<(u32, u64, u64)>,
+    /// The channels with readers that have waited for a page, and are to be resumed.
+    resuming: VecDeque<u32>,
     encoded: Encoded,
     /// The channels whose number of subscribers has changed.
     recount: Vec<u32>,
@@ -100,6 +102,7 @@ impl Hub {
         Self {
             encoded: Encoded::new(limits.encoders, limits.encoded_bytes_max),
             truncated: Vec::new(),
+            resuming: VecDeque::new(),
             limits,
             channels: Slab::new(),
             names: HashMap::new(),
@@ -128,6 +131,7 @@ impl Hub {
         !self.dirty.is_empty()
             || !self.dirty_many.is_empty()
             || !self.truncated.is_empty()
+            || !self.resuming.is_empty()
             || !self.recount.is_empty()
             || !self.changed_members.is_empty()
     }
@@ -237,9 +241,9 @@ impl Hub {
             ChannelEvent::Closed if self.is_attaching(channel) => {}
             ChannelEvent::Closed => self.end_channel(channel, None, sink),
             ChannelEvent::Cleared { first } => self.cleared(channel, first, sink),
-            ChannelEvent::Page { epoch, from, end, kept_from, entries } => {
+            ChannelEvent::Page { epoch, from, readable_from, end, kept_from, entries } => {
                 let Some(key) = self.key_in(channel, epoch) else { return };
-                self.take_older(key, OlderPage { from, end, entries }, kept_from, sink);
+                self.take_older(key, OlderPage { from, readable_from, end, entries }, kept_from);
             }
             ChannelEvent::Restarted(window) => {
                 let Some(key) = self.names.get(channel).copied() else { return };
@@ -275,6 +279,7 @@ impl Hub {
                 channel.truncate(kept_from, window_from);
             }
         }
+        self.resume_some(sink);
         self.report_counts();
         self.report_members();
     }

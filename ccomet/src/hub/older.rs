@@ -15,13 +15,19 @@ use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Missed};
 use crate::engine::{Order, Window};
 
-/// The messages `from .. end`. Messages that are missing have expired.
+/// The messages `from .. end`. Those before `readable_from` cannot be read; others that are missing
+/// have expired.
 #[derive(Debug, Default)]
 pub(super) struct OlderPage {
     pub(super) from: u64,
+    pub(super) readable_from: u64,
     pub(super) end: u64,
     pub(super) entries: Vec<(u64, Arc<Message>)>,
 }
+
+/// The number of readers that a tick resumes. Each gets at most a batch, so that very many readers of
+/// one page do not hold up the others of the loop.
+const RESUMED_PER_TICK: usize = 32;
 
 /// A reader that waits for a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +45,20 @@ pub(super) struct Older {
     is_fetching: bool,
     /// The readers that wait, and the number that each needs next. Some may have left since.
     waiting: VecDeque<(Waiter, u64)>,
+    /// The readers that have waited for the page, and are to be resumed.
+    resuming: VecDeque<Waiter>,
 }
 
 impl Older {
+    /// Returns whether message `number` is in the page, or has expired.
     pub(super) fn covers(&self, number: u64) -> bool {
-        (self.page.from..self.page.end).contains(&number)
+        (self.page.readable_from..self.page.end).contains(&number)
+    }
+
+    /// Returns the number after the messages that cannot be read, if message `number` is one of
+    /// them.
+    pub(super) fn unreadable_to(&self, number: u64) -> Option<u64> {
+        (self.page.from..self.page.readable_from).contains(&number).then_some(self.page.readable_from)
     }
 
     pub(super) fn entry(&self, number: u64) -> Option<&Arc<Message>> {
@@ -56,18 +71,19 @@ impl Older {
 impl Channel {
     /// Drops the page if no reader waits for another.
     pub(super) fn forget_older(&mut self) {
-        let is_over = |older: &Older| !older.is_fetching && older.waiting.is_empty();
+        let is_over = |older: &Older| !older.is_fetching && older.waiting.is_empty() && older.resuming.is_empty();
         if let Some(rare) = self.rare_if_any().filter(|rare| rare.older.as_ref().is_some_and(is_over)) {
             rare.older = None;
         }
         self.slim();
     }
 
-    /// Returns the order for the page that is needed next, if no page is on its way.
+    /// Returns the order for the page that is needed next, if no page is on its way or in use.
     fn next_fetch(&mut self) -> Option<Order> {
         let (channel, epoch) = (self.name.clone(), self.epoch()?);
         let older = self.rare_if_any()?.older.as_mut()?;
-        let (_, from) = older.waiting.front().filter(|_| !older.is_fetching)?;
+        let is_in_use = older.is_fetching || !older.resuming.is_empty();
+        let (_, from) = older.waiting.front().filter(|_| !is_in_use)?;
         let order = Order::Fetch { channel, epoch, from: *from };
         older.is_fetching = true;
         Some(order)
@@ -83,7 +99,7 @@ impl Hub {
         if !channel.must_fetch(next, now) {
             return false;
         }
-        let next = channel.skip_expired(next.max(channel.kept_from), now);
+        let next = channel.skip_expired(channel.available_from(next), now);
         let older = channel.rare_mut().older.get_or_insert_default();
         if !older.waiting.iter().any(|(waiting, _)| *waiting == reader) {
             older.waiting.push_back((reader, next));
@@ -92,22 +108,41 @@ impl Hub {
         true
     }
 
-    /// Takes a page, and resumes the readers that wait for it.
-    pub(super) fn take_older(&mut self, key: u32, page: OlderPage, kept_from: u64, sink: &mut impl Sink) {
+    /// Takes a page. The readers that wait for it are resumed at the end of this tick and of the
+    /// next ones.
+    pub(super) fn take_older(&mut self, key: u32, page: OlderPage, kept_from: u64) {
         let channel = &mut self.channels[key as usize];
         channel.kept_from = channel.kept_from.max(kept_from);
         let older = channel.rare_mut().older.get_or_insert_default();
         (older.page, older.is_fetching) = (page, false);
-        // Readers whose messages are in other pages wait again, behind the others.
-        for (reader, _) in std::mem::take(&mut older.waiting) {
-            match reader {
-                Waiter::Subscriber(key) => self.resume(key, sink),
-                Waiter::Follower(key) => self.mark_follower_ready(FollowerKey(key)),
+        let waiting = std::mem::take(&mut older.waiting);
+        older.resuming.extend(waiting.into_iter().map(|(reader, _)| reader));
+        self.resuming.push_back(key);
+    }
+
+    /// Resumes some of the readers that have waited for a page. Those whose messages are in other
+    /// pages wait again, behind the others.
+    pub(super) fn resume_some(&mut self, sink: &mut impl Sink) {
+        let mut left = RESUMED_PER_TICK;
+        while let Some(key) = self.resuming.front().copied().filter(|_| left > 0) {
+            let older = self.channels.get_mut(key as usize).and_then(|channel| channel.rare_if_any()?.older.as_mut());
+            match older.and_then(|older| older.resuming.pop_front()) {
+                Some(Waiter::Subscriber(reader)) => self.resume(reader, sink),
+                Some(Waiter::Follower(reader)) => self.mark_follower_ready(FollowerKey(reader)),
+                None => {
+                    self.resuming.pop_front();
+                    let channel = self.channels.get_mut(key as usize);
+                    self.orders.extend(channel.and_then(Channel::next_fetch));
+                    continue;
+                }
             }
+            left -= 1;
         }
-        if let Some(channel) = self.channels.get_mut(key as usize) {
-            self.orders.extend(channel.next_fetch());
-        }
+    }
+
+    /// Returns whether readers are left that are to be resumed in the next tick.
+    pub(crate) fn is_resuming(&self) -> bool {
+        !self.resuming.is_empty()
     }
 
     /// Delivers to a subscriber what is available now.

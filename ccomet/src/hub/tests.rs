@@ -21,6 +21,8 @@ struct Recorder {
     /// How many writes are accepted before bytes are queued.
     room: Option<u32>,
     sent: String,
+    /// The codes of the problems with which polls were refused.
+    refused: Vec<&'static str>,
 }
 
 impl Sink for Recorder {
@@ -46,8 +48,12 @@ impl Sink for Recorder {
         self.ended += 1;
     }
 
-    fn answer(&mut self, _: ConnectionId, _: Format, _: PollReply) {
+    fn answer(&mut self, _: ConnectionId, _: Format, reply: PollReply) {
         self.ended += 1;
+        match reply {
+            PollReply::Encoded(body) => self.sent.push_str(&String::from_utf8_lossy(&body.bytes)),
+            PollReply::Refused { problem, .. } => self.refused.push(problem.code()),
+        }
     }
 }
 
@@ -211,9 +217,80 @@ fn a_poll_whose_message_is_dropped_while_it_waits_for_a_page_gets_the_oldest_kep
     hub.event(&channel, appended, NOW, &mut sink);
     hub.flush(NOW, &mut sink);
     assert_eq!(sink.ended, 0, "message 4 is kept, and on its way");
-    let page = ChannelEvent::Page { epoch: Epoch(9), from: 3, end: 5, kept_from: 4, entries: vec![(4, message())] };
+    let (from, end, entries) = (3, 5, vec![(4, message())]);
+    let page = ChannelEvent::Page { epoch: Epoch(9), from, readable_from: 3, end, kept_from: 4, entries };
     hub.event(&channel, page, NOW, &mut sink);
+    hub.flush(NOW, &mut sink);
     assert_eq!(sink.ended, 1);
+}
+
+/// Opens a channel that has messages 3 to 5, of which only the last one is in memory, for a reader
+/// from the oldest one on.
+fn open_with_older(hub: &mut Hub, channel: &ChannelName, format: Format, sink: &mut Recorder) -> SubscriberKey {
+    let subscription = SubscribeRequest::new(vec![(channel.clone(), StartAt::Oldest)], Delivery::new(format));
+    let reader = hub.subscribe(ConnectionId::default(), subscription, NOW, sink).expect("room");
+    if hub.channel_named(channel).is_some_and(|channel| !channel.is_attached()) {
+        let message = Arc::new(Draft { payload: Bytes::from_static(b"new"), ..Draft::default() }.taken_at(NOW));
+        let window = Window { epoch: Epoch(9), kept_from: 3, first: 5, entries: vec![message] };
+        hub.event(channel, ChannelEvent::Opened(window), NOW, sink);
+    }
+    reader
+}
+
+#[test]
+fn messages_that_cannot_be_read_are_a_gap_to_readers_that_wait_and_are_ordered_again_for_others() {
+    for format in [STREAM, POLL] {
+        let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
+        let channel = ChannelName::new("news").expect("a name");
+        open_with_older(&mut hub, &channel, format, &mut sink);
+        let (epoch, entries) = (Epoch(9), Vec::new());
+        let page = ChannelEvent::Page { epoch, from: 3, readable_from: 5, end: 5, kept_from: 3, entries };
+        hub.event(&channel, page, NOW, &mut sink);
+        hub.flush(NOW, &mut sink);
+        // The polls of this protocol have no gaps.
+        assert_eq!(sink.sent.contains("lost Some(2) before #5"), format == STREAM, "{}", sink.sent);
+        assert!(sink.sent.contains("news#5 new"), "{}", sink.sent);
+        // A later reader may be more fortunate.
+        hub.sweep(NOW);
+        hub.orders.clear();
+        open_with_older(&mut hub, &channel, STREAM, &mut sink);
+        assert!(hub.orders.iter().any(|order| matches!(order, Order::Fetch { from: 3, .. })), "{:?}", hub.orders);
+    }
+}
+
+#[test]
+fn very_many_readers_of_a_page_are_resumed_over_several_ticks() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
+    hub.limits.subscribers_max = 100;
+    let channel = ChannelName::new("news").expect("a name");
+    for _ in 0..100 {
+        open_with_older(&mut hub, &channel, STREAM, &mut sink);
+    }
+    hub.orders.clear();
+    let old = || Arc::new(Draft { payload: Bytes::from_static(b"old"), ..Draft::default() }.taken_at(NOW));
+    let (epoch, entries) = (Epoch(9), vec![(3, old())]);
+    let page = ChannelEvent::Page { epoch, from: 3, readable_from: 3, end: 4, kept_from: 3, entries };
+    hub.event(&channel, page, NOW, &mut sink);
+    let is_fetch = |order: &Order| matches!(order, Order::Fetch { from: 4, .. });
+    let mut ticks = 0;
+    while hub.is_resuming() {
+        assert!(hub.is_dirty());
+        assert!(!hub.orders.iter().any(is_fetch), "the page is in use: {:?}", hub.orders);
+        hub.flush(NOW, &mut sink);
+        ticks += 1;
+    }
+    assert!(ticks > 2, "{ticks} ticks");
+    assert_eq!(sink.sent.matches("news#3 old").count(), 100);
+    assert_eq!(hub.orders.iter().filter(|order| is_fetch(order)).count(), 1, "{:?}", hub.orders);
+}
+
+#[test]
+fn a_poll_that_ends_while_its_history_is_being_read_is_refused() {
+    let (mut hub, mut sink) = (Hub::for_tests(TOYS), Recorder::default());
+    let channel = ChannelName::new("news").expect("a name");
+    let poll = open_with_older(&mut hub, &channel, POLL, &mut sink);
+    hub.time_out(poll, NOW, &mut sink);
+    assert_eq!((sink.sent.as_str(), &*sink.refused), ("", &["unavailable"][..]));
 }
 
 #[test]

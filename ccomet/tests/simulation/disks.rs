@@ -36,6 +36,8 @@ impl OnDisk {
             checkpoint_bytes: *random.pick(&[500, 10_000, 1 << 40]).expect("one"),
             checkpoint_interval: Duration::from_secs(*random.pick(&[2, 60]).expect("one")),
             channels_at_once: *random.pick(&[2, 1_000]).expect("one"),
+            reads_at_once: *random.pick(&[1, 2, 16]).expect("one"),
+            places_at_once: *random.pick(&[2, 1_024]).expect("one"),
         };
         Self {
             sizes,

@@ -14,8 +14,9 @@ use crate::core::time::UnixMillis;
 use crate::engine::store::{KeptSummary, NameRange, Part, PartRange, Unreadable};
 use crate::engine::{ChannelEvent, Edge, Page, Range, Refusal, Reply, Tick};
 
-/// The limits of one page that a loop gets of messages that are not in memory.
-const FETCH_MESSAGES_MAX: usize = 100;
+/// The limits of one page that a loop gets of messages that are not in memory. A page ends before a
+/// multiple of the number of messages, so that readers at different places come together.
+const FETCH_MESSAGES_MAX: u64 = 128;
 const FETCH_BYTES_MAX: usize = 256 * 1024;
 
 /// The number of reads for loops that are made again in a sweep.
@@ -118,7 +119,7 @@ impl ChannelState {
         if is_whole && !is_backward {
             end = self.log.next();
         }
-        Part { entries, end, has_more: !is_whole, kept_from: self.kept_from() }
+        Part { entries, end, has_more: !is_whole, kept_from: self.kept_from(), readable_from: 0 }
     }
 
     /// Returns whether all messages that are kept in that direction are in memory.
@@ -158,8 +159,8 @@ impl Shard {
         self.visit(key, now);
         let channel = &self.channels[key];
         let begin = from.max(channel.kept_from());
-        let (limit, bytes_max) = (FETCH_MESSAGES_MAX, FETCH_BYTES_MAX);
-        let range = PartRange { begin, is_backward: false, limit, bytes_max };
+        let limit = (FETCH_MESSAGES_MAX - begin % FETCH_MESSAGES_MAX) as usize;
+        let range = PartRange { begin, is_backward: false, limit, bytes_max: FETCH_BYTES_MAX };
         if channel.has_in_memory(begin, false) {
             let part = channel.part(range, now.time);
             return self.send_part(fetch, part);
@@ -202,8 +203,9 @@ impl Shard {
 
     fn send_part(&mut self, fetch: Fetch, part: Part) {
         let Fetch { to, channel, epoch, from, .. } = fetch;
-        let Part { entries, end, kept_from, .. } = part;
-        self.notify(to, channel, ChannelEvent::Page { epoch, from, end, kept_from, entries });
+        let Part { entries, end, kept_from, readable_from, .. } = part;
+        let readable_from = readable_from.max(from);
+        self.notify(to, channel, ChannelEvent::Page { epoch, from, readable_from, end, kept_from, entries });
     }
 
     /// Notes that a read for a loop has failed. The disk, or the index, may work again soon.
@@ -214,8 +216,9 @@ impl Shard {
             return self.unread.push(fetch);
         }
         // The readers are notified of a gap, and go on with what is in memory.
-        let kept_from = self.channels[key].log.first();
-        self.send_part(fetch, Part { entries: Vec::new(), end: kept_from, has_more: false, kept_from });
+        let channel = &self.channels[key];
+        let (end, kept_from) = (channel.log.first(), channel.kept_from());
+        self.send_part(fetch, Part { entries: Vec::new(), end, has_more: false, kept_from, readable_from: end });
     }
 
     /// Completes a read with the part that the store has read.
@@ -224,8 +227,8 @@ impl Shard {
             Some(Reading::Page { asker, channel, mut start }) => {
                 self.end_read(&channel, start.epoch);
                 let Ok(part) = part else { return self.reply(asker, Err(Refusal::Unavailable)) };
-                // Messages may have been dropped since the request.
-                let missed = part.kept_from.saturating_sub(start.begin);
+                // Messages may have been dropped since the request, or cannot be read.
+                let missed = part.kept_from.max(part.readable_from).saturating_sub(start.begin);
                 if missed > 0 && !start.is_backward {
                     let before = start.gap.map_or(Some(0), |Missed(missed)| missed);
                     start.gap = Some(Missed(before.map(|before| before + missed)));

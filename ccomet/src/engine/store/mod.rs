@@ -157,6 +157,17 @@ pub(crate) struct Part {
     pub(crate) has_more: bool,
     /// The number of the oldest message that was kept when the part was read.
     pub(crate) kept_from: u64,
+    /// The messages of the part before this number are kept, but cannot be read. It is 0 if all can
+    /// be read, and if the part goes backward.
+    pub(crate) readable_from: u64,
+}
+
+impl Part {
+    /// Returns a part without messages.
+    #[cfg(any(feature = "disk", feature = "sim"))]
+    fn empty_at(begin: u64) -> Self {
+        Self { entries: Vec::new(), end: begin, has_more: false, kept_from: begin, readable_from: 0 }
+    }
 }
 
 /// What a store keeps of a channel that the shard does not have in memory.

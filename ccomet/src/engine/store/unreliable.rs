@@ -226,7 +226,7 @@ impl UnreliableStore {
     fn part(&self, channel: &ChannelName, epoch: Epoch, range: PartRange, now: Tick) -> Part {
         let PartRange { begin, is_backward, limit, bytes_max } = range;
         let Some(Kept { log, .. }) = self.channels.get(channel).filter(|kept| kept.epoch == epoch) else {
-            return Part { entries: Vec::new(), end: begin, has_more: false, kept_from: begin };
+            return Part::empty_at(begin);
         };
         let all: Vec<(u64, &Arc<Message>)> = if is_backward {
             log.back().filter(|(number, _)| *number < begin).collect()
@@ -246,7 +246,7 @@ impl UnreliableStore {
         if !has_more && !is_backward {
             end = log.next();
         }
-        Part { entries, end, has_more, kept_from: log.first() }
+        Part { entries, end, has_more, kept_from: log.first(), readable_from: 0 }
     }
 
     /// Makes the store reachable again. Each change that was in progress is kept or lost; some

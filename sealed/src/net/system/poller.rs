@@ -9,7 +9,7 @@ use crate::net::Readiness;
 
 /// Maximum number of events taken from the kernel in one wait. Further events come with the next
 /// wait.
-const EVENTS_MAX: usize = 1024;
+const EVENTS_MAX: usize = 128;
 
 /// The kernel's readiness queue.
 #[derive(Debug)]

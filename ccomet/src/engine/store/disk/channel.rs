@@ -2,6 +2,7 @@
 //! and of those that are not in the index yet. The places between are in the index only.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use sealed::fault;
 
@@ -48,8 +49,8 @@ pub(super) enum Trimmed {
 }
 
 impl Channel {
-    pub(super) fn new(id: ChannelId, row: ChannelRow) -> Self {
-        Self {
+    pub(super) fn boxed(id: ChannelId, row: ChannelRow) -> Box<Self> {
+        Box::new(Self {
             id,
             row,
             front: VecDeque::new(),
@@ -60,7 +61,7 @@ impl Channel {
             handed_over: None,
             is_reading: false,
             is_loaded: true,
-        }
+        })
     }
 
     pub(super) fn tail_begin(&self) -> u64 {
@@ -69,6 +70,12 @@ impl Channel {
 
     pub(super) fn tail(&self) -> impl Iterator<Item = Entry> + '_ {
         self.tail.iter().copied()
+    }
+
+    /// Returns the places of messages, all of which are in the tail.
+    pub(super) fn places(&self, numbers: Range<u64>) -> Vec<Entry> {
+        let index = |number: u64| (number - self.tail_begin()) as usize;
+        self.tail.range(index(numbers.start)..index(numbers.end)).copied().collect()
     }
 
     /// Returns whether the loop may forget the channel: the index has all of it.

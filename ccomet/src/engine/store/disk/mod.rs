@@ -21,6 +21,7 @@ mod opening;
 mod outcomes;
 mod places;
 mod reading;
+mod reads;
 mod record;
 mod reserve;
 mod retention;
@@ -43,7 +44,7 @@ use self::checkpoint::NextTime;
 use self::index::ChannelRow;
 use self::outcomes::Handing;
 use self::places::Entry;
-use self::reading::PageRequest;
+use self::reads::{Reads, Wanted};
 use self::record::{ChannelId, RecordWriter};
 use self::shared::{Batch, DiskState};
 use super::{
@@ -71,8 +72,8 @@ pub(crate) struct DiskStore {
     /// The index of the loop.
     index: usize,
     /// The channels that the shard has in memory, and those that have changed since the last
-    /// checkpoint.
-    channels: HashMap<ChannelName, Channel>,
+    /// checkpoint. They are boxed so that little is moved when the table grows.
+    channels: HashMap<ChannelName, Box<Channel>>,
     /// The names of channels that were removed, and are still in the index.
     removed_names: HashSet<ChannelName>,
     /// The channels that were removed since the last checkpoint was begun.
@@ -95,6 +96,7 @@ pub(crate) struct DiskStore {
     outcomes: VecDeque<Outcome>,
     /// The number of the last checkpoint to which this loop has contributed.
     last_checkpoint: u64,
+    reads: Reads,
     /// The channels that are being opened.
     opening: HashSet<ChannelName>,
     next_checkpoint: NextTime,
@@ -147,6 +149,7 @@ impl DiskStore {
             last_batch: 0,
             outcomes: VecDeque::new(),
             last_checkpoint: 0,
+            reads: Reads::default(),
             opening: HashSet::new(),
             next_checkpoint: NextTime::default(),
             next_sync: NextTime::default(),
@@ -159,7 +162,7 @@ impl DiskStore {
         self.last_epoch = self.last_epoch.max(place.epoch);
         self.channels
             .entry(place.channel.clone())
-            .or_insert_with(|| Channel::new(0, ChannelRow::new(place.channel.clone(), place.epoch, place.next)))
+            .or_insert_with(|| Channel::boxed(0, ChannelRow::new(place.channel.clone(), place.epoch, place.next)))
     }
 
     fn append(&mut self, place: ChannelPlace<'_>, messages: &[Arc<Message>]) {
@@ -303,8 +306,8 @@ impl Store for DiskStore {
     }
 
     fn open(&mut self, now: Tick, name: &ChannelName) -> Opened {
-        let known = self.channels.get(name).map(Channel::known);
-        if known.as_ref().is_some_and(|known| known.id == 0) {
+        let known = self.channels.get(name).map(|channel| channel.id);
+        if known == Some(0) {
             // Nothing of it was kept.
             self.channels.remove(name);
             return Opened::Absent;
@@ -312,12 +315,9 @@ impl Store for DiskStore {
         if known.is_none() && self.removed_names.contains(name) && !fault!("removed-channel-found-in-index") {
             return Opened::Absent;
         }
-        let (shared, to, opened) = (self.shared.clone(), self.index, name.clone());
-        let started = self.shared.crews.readers.spawn(move || shared.open_channel(to, opened, known, now.time));
-        if started.is_err() {
-            return Opened::Refused;
-        }
         self.opening.insert(name.clone());
+        self.reads.add(Wanted::Open { channel: name.clone(), now: now.time });
+        self.begin_reads();
         Opened::Later
     }
 
@@ -334,21 +334,9 @@ impl Store for DiskStore {
     }
 
     fn read(&mut self, now: Tick, read: u32, place: ChannelPlace<'_>, range: PartRange) {
-        let channel = self.channel_of(place);
-        let request = PageRequest {
-            read,
-            id: channel.id,
-            kept: channel.row.first..channel.row.next,
-            tail_begin: channel.tail_begin(),
-            tail: channel.tail().collect(),
-            range,
-            is_window: false,
-            now: now.time,
-        };
-        let (shared, to) = (self.shared.clone(), self.index);
-        if self.shared.crews.readers.spawn(move || shared.read_page(to, &request)).is_err() {
-            self.outcomes.push_back(Outcome::Page { read, part: Err(Unreadable) });
-        }
+        let ChannelPlace { channel, epoch, .. } = place;
+        self.reads.add(Wanted::Page { read, channel: channel.clone(), epoch, range, now: now.time });
+        self.begin_reads();
     }
 
     fn flush(&mut self, now: Tick) {
@@ -358,6 +346,7 @@ impl Store for DiskStore {
         if self.index == 0 {
             self.keep_time(now);
         }
+        self.begin_reads();
     }
 
     fn next_outcome(&mut self, now: Tick) -> Option<Outcome> {

@@ -30,6 +30,7 @@ impl DiskStore {
             match event {
                 Event::Written { number, place } => self.written(number, place),
                 Event::Page { read, part } => {
+                    self.reads.end_one();
                     self.outcomes.push_back(Outcome::Page { read, part: part.map_err(|_| Unreadable) });
                 }
                 Event::Opened { channel, found } => self.opened(channel, found.map_err(|_| Unreadable)),
@@ -99,12 +100,13 @@ impl DiskStore {
     }
 
     fn opened(&mut self, name: ChannelName, found: Result<Option<Box<Found>>, Unreadable>) {
+        self.reads.end_one();
         self.opening.remove(&name);
         let kept = found.map(|found| {
             found.map(|found| {
                 let Found { id, row, window, keys, oldest_begin, oldest } = *found;
                 self.last_epoch = self.last_epoch.max(row.epoch);
-                let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(id, row));
+                let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::boxed(id, row));
                 channel.is_loaded = true;
                 if channel.id == id && !fault!("oldest-places-not-taken") {
                     channel.take_oldest(oldest_begin, oldest);
@@ -146,7 +148,7 @@ impl DiskStore {
             return;
         }
         let (name, first) = (row.name.clone(), row.first);
-        let mut channel = Channel::new(id, row);
+        let mut channel = Channel::boxed(id, row);
         channel.is_loaded = false;
         match drops {
             Drops::Oldest(costs) => channel.drop_oldest_of(first, &costs),

@@ -53,6 +53,8 @@ pub(super) struct PageRequest {
     pub(super) read: u32,
     pub(super) id: ChannelId,
     pub(super) kept: Range<u64>,
+    /// The kept messages whose places are in the index or in `tail`. The page ends there.
+    pub(super) reach: Range<u64>,
     /// The number of the first entry of `tail`, and the places of messages that may not be in the
     /// index.
     pub(super) tail_begin: u64,
@@ -71,9 +73,10 @@ impl SharedStore {
     }
 
     fn page(&self, request: &PageRequest) -> Result<Part, IndexError> {
-        let PageRequest { kept, range, now, .. } = request;
+        let PageRequest { kept, reach, range, now, .. } = request;
         let PartRange { begin, is_backward, limit, bytes_max } = *range;
-        let empty = Part { entries: Vec::new(), end: begin, has_more: false, kept_from: kept.start };
+        let kept_from = kept.start;
+        let empty = Part { entries: Vec::new(), end: begin, has_more: false, kept_from, readable_from: 0 };
         let mut part = if is_backward { Part { end: begin.min(kept.end), ..empty } } else { empty };
         let mut bytes = 0;
         loop {
@@ -84,7 +87,6 @@ impl SharedStore {
                 let Some(message) = message else {
                     if request.is_window {
                         // A window has no gaps.
-                        part.kept_from = number + 1;
                         return Ok(part);
                     }
                     // The page ends before it, and the next one begins behind it.
@@ -98,8 +100,7 @@ impl SharedStore {
                         return Ok(part);
                     }
                     if !is_backward {
-                        // What follows is kept from the next number on.
-                        part.kept_from = number + 1;
+                        part.readable_from = number + 1;
                     }
                     continue;
                 };
@@ -114,7 +115,16 @@ impl SharedStore {
                 part.end = if is_backward { number } else { number + 1 };
             }
             if is_last {
-                part.end = if is_backward { part.end } else { kept.end };
+                let is_cut = if is_backward { kept.start < reach.start } else { reach.end < kept.end };
+                part.has_more = is_cut && !fault!("rest-behind-places-left-out");
+                // What is missing up to there was dropped.
+                part.end = if is_backward && is_cut {
+                    reach.start
+                } else if is_backward {
+                    part.end
+                } else {
+                    reach.end
+                };
                 return Ok(part);
             }
         }
@@ -224,7 +234,8 @@ impl SharedStore {
         let oldest_begin = oldest.first().map_or(row.first, |(number, _)| *number);
         let oldest = oldest.into_iter().map(|(_, entry)| entry).collect();
         let (kept, now) = (row.first..row.next, UnixMillis::default());
-        let request = PageRequest { read: 0, id, kept, tail_begin, tail, range, is_window: true, now };
+        let reach = kept.clone();
+        let request = PageRequest { read: 0, id, kept, reach, tail_begin, tail, range, is_window: true, now };
         drop(index);
         // With the time 0, nothing has expired, so that no number is left out.
         let mut part = self.page(&request)?;
@@ -295,7 +306,7 @@ impl SharedStore {
 
 /// Returns the places of messages from number `begin` on or, backward, before it.
 fn places(index: &Index, request: &PageRequest, begin: u64, limit: usize) -> Result<Vec<(u64, Entry)>, IndexError> {
-    let PageRequest { id, kept, tail_begin, tail, range, .. } = request;
+    let PageRequest { id, reach: kept, tail_begin, tail, range, .. } = request;
     let in_tail = |number: u64| Some((number, *tail.get(usize::try_from(number.checked_sub(*tail_begin)?).ok()?)?));
     if range.is_backward {
         let newest: Vec<_> =

@@ -28,6 +28,10 @@ pub(crate) struct StoreSettings {
     /// The number of channels that a loop hands over to a checkpoint, or forgets after it, at a
     /// time.
     pub(crate) channels_at_once: usize,
+    /// The number of reads of a loop that are in progress at a time.
+    pub(crate) reads_at_once: usize,
+    /// The number of places of messages that a read gets from the loop.
+    pub(crate) places_at_once: u64,
     /// The bytes of publications that wait for the disk. Further ones are refused.
     pub(crate) waiting_bytes_max: usize,
     /// The bytes of the log at which the oldest messages are dropped.

@@ -61,6 +61,8 @@ impl Bench {
             checkpoint_bytes: 1 << 40,
             checkpoint_interval: Duration::from_secs(60),
             channels_at_once: 2,
+            reads_at_once: 2,
+            places_at_once: 1_024,
             waiting_bytes_max: 1 << 20,
             bytes_max: 1 << 40,
             kept_for_max: Duration::from_secs(3_600),

@@ -53,6 +53,34 @@ fn a_channel_removed_twice_around_a_checkpoint_stays_removed() {
 }
 
 #[test]
+fn pages_end_where_the_places_of_their_messages_end() {
+    let mut bench = Bench::with_seed(1);
+    bench.settings.places_at_once = 3;
+    bench.start().expect("a new store");
+    assert!(bench.publish("a", &["0", "1", "2", "3"]));
+    bench.checkpoint();
+    for text in ["4", "5", "6", "7", "8", "9", "10", "11"] {
+        assert!(bench.publish("a", &[text]));
+    }
+    for is_backward in [false, true] {
+        let (mut found, mut pages, mut begin) = (Vec::new(), 0, if is_backward { 12 } else { 0 });
+        loop {
+            let part = bench.page("a", range(begin, is_backward, 100));
+            found.extend(part.entries.iter().map(|(number, _)| *number));
+            (begin, pages) = (part.end, pages + 1);
+            if !part.has_more {
+                break;
+            }
+        }
+        if is_backward {
+            found.reverse();
+        }
+        assert_eq!(found, (0..12).collect::<Vec<_>>());
+        assert!(pages > 2, "{pages} pages");
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_until_it_has_space_again() {
     let mut bench = Bench::new();
     let text = "x".repeat(1_000);
