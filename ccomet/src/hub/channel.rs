@@ -15,6 +15,7 @@ use super::subscriber::{ChannelCursor, StartAt};
 use crate::config::rules::RuleId;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
+use crate::core::tally::HubTally;
 use crate::core::time::UnixMillis;
 use crate::core::window::MessageLog;
 use crate::engine::{Order, Window};
@@ -274,6 +275,11 @@ impl Channel {
         self.log.entry(number).or_else(|| self.older()?.entry(number))
     }
 
+    /// Returns the time of the first message that was not delivered before.
+    pub(super) fn first_new(&self) -> Option<UnixMillis> {
+        self.log.entry(self.flushed.max(self.log.first())).map(|message| message.time())
+    }
+
     /// Returns the time of the next message for a reader whose cursor is `number`.
     pub(super) fn waits_since(&self, number: u64) -> UnixMillis {
         self.entry(number).map_or(UnixMillis::MAX, |message| message.time())
@@ -337,6 +343,8 @@ impl Channel {
 pub(super) struct Batches {
     pub(super) limit: BatchLimit,
     made: Vec<Batch>,
+    /// What its subscribers were given.
+    pub(super) tally: HubTally,
 }
 
 /// Messages in one format.
@@ -356,10 +364,10 @@ impl Batches {
     const KEPT_MAX: usize = 8;
 
     pub(super) fn new(limit: BatchLimit) -> Self {
-        Self { limit, made: Vec::new() }
+        Self { limit, made: Vec::new(), tally: HubTally::default() }
     }
 
-    /// Returns the chunks from number `from` on, and the number after them.
+    /// Returns the chunks from number `from` on for a subscriber, and the number after them.
     pub(super) fn find(
         &mut self,
         channel: &Channel,
@@ -380,6 +388,7 @@ impl Batches {
             self.made.push(batch);
             self.made.len() - 1
         });
+        self.tally.deliveries += self.made[index].numbers.len() as u64;
         (&self.made[index].chunks, self.made[index].to)
     }
 }
