@@ -1,7 +1,7 @@
 //! The server: loops in a pool, each with a [`Gateway`].
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sealed::{Listen, Place, Pool, Resolver, ResolverConfig, SocketOptions, Stopper, Workers, fault};
@@ -19,6 +19,7 @@ use crate::handle::{Handle, LoopMessage};
 use crate::on_call::{CallInfo, Decision, Judge};
 use crate::ops::counters::LoopCounters;
 use crate::ops::health::{Life, Listener};
+use crate::ops::metrics::Metrics;
 use crate::ops::refusals::RefusalCounts;
 use crate::ops::signals;
 
@@ -248,7 +249,7 @@ impl Server {
         tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
         #[cfg(feature = "disk")]
         let disk_store = self.disk_store.clone();
-        let (pool, service) = self.into_parts();
+        let (pool, service) = self.into_parts(true);
         let ended = pool.run(service);
         #[cfg(feature = "disk")]
         if let Some(store) = disk_store {
@@ -264,9 +265,11 @@ impl Server {
         self.config.clone()
     }
 
-    /// Splits the server into its pool and the constructor of each loop's service.
+    /// Splits the server into its pool and the constructor of each loop's service. The metrics show
+    /// the process if `is_alone`: if it runs no simulation.
     pub(crate) fn into_parts(
         self,
+        is_alone: bool,
     ) -> (Pool<LoopMessage>, impl Fn(Place<LoopMessage>) -> HttpServer<Gateway> + Send + Sync + 'static) {
         #[cfg(feature = "sim")]
         let store = self.store;
@@ -274,7 +277,14 @@ impl Server {
         let disk_store = self.disk_store.clone();
         let Self { pool, config, verifier, life, judge, .. } = self;
         let settings = http_settings(&config);
-        let counters = LoopCounters::for_loops(pool.loops());
+        let metrics = Arc::new(Metrics {
+            counters: LoopCounters::for_loops(pool.loops()),
+            watches: pool.watches(),
+            refusals: RefusalCounts::new(),
+            config: config.clone(),
+            started: OnceLock::new(),
+            has_process: is_alone,
+        });
         let resolver = config.hooks.place().map(|_| {
             let workers = Workers::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX);
             Resolver::new(&workers, ResolverConfig::default())
@@ -282,8 +292,7 @@ impl Server {
         let shared = ServerParts {
             config,
             verifier,
-            counters,
-            refusals: RefusalCounts::new(),
+            metrics,
             life,
             judge,
             resolver,

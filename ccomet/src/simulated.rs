@@ -127,7 +127,7 @@ impl Simulated {
         prepare(&mut server);
         let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
         let config = server.config();
-        let (pool, service) = server.into_parts();
+        let (pool, service) = server.into_parts(false);
         let mailboxes = pool.mailboxes();
         let loops = sim.start_pool(pool, service)?;
         Ok(Self { sim: sim.clone(), loops, stopper, mailboxes, config, front, admin })

@@ -5,17 +5,15 @@
 //!
 //! `cargo build --release -p ccomet && cargo run --release -p benches --bin resume`. Servers that
 //! are not installed are left out. Each server has processor 0, and the readers have processor 1.
-//! `redis-server` has all of it in memory. While the readers of this server read, its admin
-//! listener is asked every 2 ms whether the server is alive: the longest answer bounds the longest
-//! tick of its loop from above. The data is below the current folder, in `target`.
+//! `redis-server` has all of it in memory. Before and after the readers of this server read, its
+//! metrics are asked for: they count the ticks of its loop by length. The data is below the current
+//! folder, in `target`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use benches::limits::raise_open_files;
@@ -244,45 +242,29 @@ fn connect(server: &Server) -> TcpStream {
     stream
 }
 
-/// Asks this server again and again whether it is alive.
-struct Watch {
-    ends: Arc<AtomicBool>,
-    thread: JoinHandle<Duration>,
+/// The bounds of the buckets of ticks that the table shows, in seconds.
+const TICK_BOUNDS: [&str; 3] = ["0.004096", "0.016384", "+Inf"];
+
+/// Returns how many ticks of this server were no longer than each bound.
+fn ticks(server: &Server) -> [f64; 3] {
+    let Some(admin) = server.admin else { return [0.0; 3] };
+    let page = Client::connect(admin).get("/metrics");
+    TICK_BOUNDS.map(|bound| {
+        let name = format!("ccomet_tick_seconds_bucket{{le=\"{bound}\"}} ");
+        let line = page.text().lines().find_map(|line| line.strip_prefix(&name)).expect("a bucket");
+        line.parse().expect("a number")
+    })
 }
 
-impl Watch {
-    fn begin(admin: SocketAddr) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let is_over = ends.clone();
-        let thread = thread::spawn(move || {
-            let mut client = Client::connect(admin);
-            let mut longest = Duration::ZERO;
-            while !is_over.load(Ordering::Relaxed) {
-                let asked = Instant::now();
-                client.get("/health/live");
-                longest = longest.max(asked.elapsed());
-                thread::sleep(Duration::from_millis(2));
-            }
-            longest
-        });
-        Self { ends, thread }
-    }
-
-    fn end(self) -> Duration {
-        self.ends.store(true, Ordering::Relaxed);
-        self.thread.join().expect("a good end")
-    }
-}
-
-/// Reads, and returns the MiB that were received in a second, and the longest answer of the admin
-/// listener in milliseconds.
-fn resume(server: &Server) -> [f64; 2] {
+/// Reads, and returns the MiB that were received in a second, and how many ticks took longer than
+/// 4 ms, and longer than 16 ms.
+fn resume(server: &Server) -> [f64; 3] {
     let Dialect { read, more, .. } = server.dialect;
     let mut poll = Poll::new().expect("a poll");
     let mut events = Events::with_capacity(1_024);
     let channel = |reader: usize| format!("c{}", reader % server.case.channels());
     let streams: Vec<TcpStream> = (0..READERS).map(|_| connect(server)).collect();
-    let watch = server.admin.map(Watch::begin);
+    let before = ticks(server);
     let start = Instant::now();
     let mut readers: Vec<(mio::net::TcpStream, Vec<u8>)> = streams
         .into_iter()
@@ -324,9 +306,10 @@ fn resume(server: &Server) -> [f64; 2] {
     if server.case == Case::OneForEach {
         assert!(bytes >= MESSAGES / READERS * READERS * MESSAGE_BYTES, "{} loses messages: {bytes} bytes", server.name);
     }
-    let longest = watch.map_or(Duration::ZERO, Watch::end);
+    let after = ticks(server);
+    let longer = |bound: usize| (after[2] - after[bound]) - (before[2] - before[bound]);
     #[allow(clippy::cast_precision_loss)] // counts far below 2^52
-    [bytes as f64 / (last - start).as_secs_f64() / f64::from(1 << 20), longest.as_secs_f64() * 1_000.0]
+    [bytes as f64 / (last - start).as_secs_f64() / f64::from(1 << 20), longer(0), longer(1)]
 }
 
 fn ours(case: Case, folder: &Path) -> Server {
@@ -381,15 +364,15 @@ fn main() {
     fs::create_dir_all(&folder).expect("a folder");
     let folder = fs::canonicalize(folder).expect("a folder");
     let named: Vec<String> = std::env::args().skip(1).collect();
-    println!("| history | server | MiB a second | longest answer, ms |\n| --- | --- | ---: | ---: |");
+    println!("| history | server | MiB a second | ticks over 4 ms | over 16 ms |\n| --- | --- | ---: | ---: | ---: |");
     for (case, label) in [(Case::OneForAll, "one channel"), (Case::OneForEach, "a channel for each")] {
         let mut servers = peers(case, &folder);
         servers.retain(|server| named.is_empty() || named.iter().any(|name| name == server.name));
         servers.iter().for_each(fill);
         let found = in_turn(servers.len(), ROUNDS, |peer| Some(resume(&servers[peer]).to_vec()));
         for (server, figures) in servers.iter().zip(&found) {
-            let longest = server.admin.map_or("-".to_owned(), |_| format!("{:.1}", figures[1]));
-            println!("| {label} | {} | {:.0} | {longest} |", server.name, figures[0]);
+            let ticks = server.admin.map_or("- | -".to_owned(), |_| format!("{} | {}", figures[1], figures[2]));
+            println!("| {label} | {} | {:.0} | {ticks} |", server.name, figures[0]);
         }
     }
     fs::remove_dir_all(folder).expect("removed");

@@ -19,6 +19,16 @@ pub(crate) enum HealthProblem {
 }
 
 impl HealthProblem {
+    /// All problems.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::LoopHangs,
+        Self::Draining,
+        Self::StoreFull,
+        Self::StoreFailed,
+        Self::StoreUnreadable,
+        Self::CheckpointFails,
+    ];
+
     /// Returns whether a restart of the process is the remedy.
     pub(crate) fn is_deadly(self) -> bool {
         self == Self::LoopHangs

@@ -10,6 +10,7 @@
 //! - `problem.rs`: the errors that clients get, with code and status.
 //! - `health.rs`: the problems of the server as a whole.
 //! - `refused.rs`: the reasons for which a token is refused.
+//! - `tally.rs`: counts of what the parts of a loop have done.
 //! - `holdings.rs`: the resources that a server holds, in tests.
 //! - `json.rs`: JSON that is safe in a script.
 //! - `one_or_more.rs`: a list that is not empty.
@@ -25,5 +26,6 @@ pub(crate) mod pattern;
 pub(crate) mod position;
 pub(crate) mod problem;
 pub(crate) mod refused;
+pub(crate) mod tally;
 pub(crate) mod time;
 pub(crate) mod window;

@@ -14,6 +14,7 @@ use super::store::Store;
 use super::{ChannelEvent, Output, ShardLimits, Tick};
 use crate::core::health::HealthProblem;
 use crate::core::message::ChannelName;
+use crate::core::tally::{EngineTally, StoreFigures, StoreTally};
 
 /// The time after which mail is posted again for which another loop had no room.
 const POST_RETRY: Duration = Duration::from_millis(1);
@@ -93,14 +94,24 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         self.shard.most_work()
     }
 
-    /// Returns the number of channels on this loop's shard.
     /// Returns what prevents the engine from keeping or reading messages.
     pub(crate) fn problems(&self) -> Vec<HealthProblem> {
         self.shard.store.problems()
     }
 
-    pub(crate) fn channels(&self) -> usize {
-        self.shard.channels()
+    /// Returns what this loop's shard holds, and what it has dropped.
+    pub(crate) fn tally(&self) -> EngineTally {
+        self.shard.tally()
+    }
+
+    /// Returns the counts of this loop's store, if it has any.
+    pub(crate) fn store_tally(&self) -> Option<&StoreTally> {
+        self.shard.store.tally()
+    }
+
+    /// Returns the counts of the store that all loops share, if there is one.
+    pub(crate) fn store_figures(&self) -> Option<StoreFigures> {
+        self.shard.store.figures()
     }
 
     /// Starts a request. Its only reply comes with `context` from

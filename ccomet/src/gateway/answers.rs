@@ -6,6 +6,7 @@ use sealed_http::site::{Cors, Field, Origins};
 use sealed_http::websocket::CloseCode;
 use sealed_http::{Http, Response};
 
+use super::metering::Meter;
 use super::{Client, Gateway, SessionState, done, socket};
 use crate::core::problem::Problem;
 use crate::hub::{Format, Label, PollReply, Sink};
@@ -29,6 +30,8 @@ pub(super) struct Answering {
     /// origins that are not listed.
     pub(super) fields: Vec<Vec<Field>>,
     pub(super) refusals: RefusalLog,
+    /// The counters of this loop.
+    pub(super) meter: Meter,
 }
 
 impl Sink for Out<'_, '_> {
@@ -56,7 +59,7 @@ impl Sink for Out<'_, '_> {
             let code = if self.http.is_draining() { CloseCode::GOING_AWAY } else { CloseCode::NORMAL };
             return socket::end(self.http, peer, key, code);
         }
-        done(self.http, peer);
+        done(self.http, peer, &self.answering.meter);
         self.http.end_stream(peer);
     }
 
@@ -68,7 +71,7 @@ impl Sink for Out<'_, '_> {
             let code = if problem.details().status() == 503 { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
             return socket::end(self.http, peer, key, code);
         }
-        done(self.http, peer);
+        done(self.http, peer, &self.answering.meter);
         let body = match reply {
             PollReply::Encoded(body) => body,
             PollReply::Refused { problem, body: Some(body), .. } => {

@@ -15,10 +15,14 @@ use crate::core::one_or_more::OneOrMore;
 use crate::core::problem::Problem;
 use crate::engine::Request;
 use crate::ops::health::HealthQuestion;
+use crate::ops::metrics::Metrics;
 use crate::protocols::call::{Call, Door, ReplyTo};
-use crate::protocols::format::response::{json_response, json_response_with};
+use crate::protocols::format::response::{json_response, json_response_with, response};
 use crate::protocols::route::READ_METHODS;
 use crate::protocols::v1;
+
+/// The path of the metrics, at the admin listener.
+const METRICS_PATH: &str = "/metrics";
 
 impl Gateway {
     /// Checks that the messages of a call are as short as the rules require.
@@ -137,12 +141,18 @@ impl Gateway {
         }
     }
 
-    /// Returns the answer to a question about the health of the server.
-    fn health(&self, question: HealthQuestion) -> Response {
+    /// Returns the problems of the server, other than that it is shutting down.
+    pub(super) fn problems(&self) -> Vec<HealthProblem> {
         let mut problems = self.engine.problems();
         if !self.watchdog.all_alive() {
             problems.push(HealthProblem::LoopHangs);
         }
+        problems
+    }
+
+    /// Returns the answer to a question about the health of the server.
+    fn health(&self, question: HealthQuestion) -> Response {
+        let mut problems = self.problems();
         if self.draining.is_some() {
             problems.push(HealthProblem::Draining);
         }
@@ -150,7 +160,16 @@ impl Gateway {
         json_response_with(if is_ok { 200 } else { 503 }, body)
     }
 
-    /// Returns the answer to a request for a file, or about the health of the server.
+    /// Returns the page of the admin listener with this path, if it is not a file but shows the
+    /// health or the metrics of the server.
+    fn admin_page(&self, path: &str) -> Option<Response> {
+        if path == METRICS_PATH {
+            return Some(response(Metrics::CONTENT_TYPE, self.metrics.page(self.moment())));
+        }
+        HealthQuestion::of_path(path).map(|question| self.health(question))
+    }
+
+    /// Returns the answer to a request for a file, or for the health or the metrics of the server.
     pub(super) fn file(
         &self,
         http: &Http<'_, Self>,
@@ -159,12 +178,12 @@ impl Gateway {
         head: &RequestHead<'_>,
         door: Door,
     ) -> Response {
-        let health = if door == Door::Admin { HealthQuestion::of_path(path) } else { None };
-        let health = health.map(|question| self.health(question));
-        let Some(response) = health.or_else(|| self.files.answer(door, path, head)) else {
+        let page = if door == Door::Admin { self.admin_page(path) } else { None };
+        let Some(response) = page.or_else(|| self.files.answer(door, path, head)) else {
             if fault!("absent-path-has-methods") {
                 return problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS);
             }
+            self.answering.refusals.note_unlogged(Problem::NotFound.code());
             return problem_response(Problem::NotFound);
         };
         if matches!(head.method(), Method::Get | Method::Head) {

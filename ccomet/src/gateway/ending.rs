@@ -60,6 +60,7 @@ impl Gateway {
 
     /// Drops all state of a connection.
     pub(super) fn forget_connection(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: &Client) {
+        self.answering.meter.note_closed(client.door, client.session);
         self.client_tracker.closed(id);
         self.answering.refusals.closed(id);
         self.end_arrival(id);
@@ -70,7 +71,7 @@ impl Gateway {
             self.token_expirations.forget(id);
         }
         match client.session {
-            SessionState::Subscribed(key) => self.hub.unsubscribe(key, unix_time(http)),
+            SessionState::Subscribed(key) | SessionState::Polling(key) => self.hub.unsubscribe(key, unix_time(http)),
             SessionState::Publishing => {
                 self.batches.remove(&id);
             }
@@ -107,13 +108,14 @@ impl Gateway {
         self.dismiss_readers(http);
         for id in http.connection_ids() {
             let key = match http.state(id).map(|client| client.session) {
-                Some(SessionState::Subscribed(_) | SessionState::Socket(_)) => match self.subscriber_of(http.state(id))
-                {
-                    Some(key) => key,
-                    None => continue,
-                },
+                Some(SessionState::Subscribed(_) | SessionState::Polling(_) | SessionState::Socket(_)) => {
+                    match self.subscriber_of(http.state(id)) {
+                        Some(key) => key,
+                        None => continue,
+                    }
+                }
                 Some(SessionState::Watching) => {
-                    done(http, id);
+                    done(http, id, &self.answering.meter);
                     self.unwatch(http, id);
                     http.end_stream(id);
                     continue;

@@ -19,6 +19,7 @@ impl Gateway {
         if let Some(client) = http.state_mut(id) {
             client.door = door;
         }
+        self.answering.meter.note_accepted(door);
         let entrance = self.client_tracker.accepted(id, door, peer.ip(), loop_time(http));
         let why = match entrance {
             Entrance::Unannounced => Some(("not_a_proxy", "Only trusted proxies may connect to this listener.", false)),

@@ -161,7 +161,6 @@ impl Site {
     }
 
     /// Returns the number of questions that are not answered yet.
-    #[cfg(feature = "sim")]
     pub(super) fn asking(&self) -> usize {
         self.questions.len()
     }
@@ -354,6 +353,7 @@ impl Gateway {
         let late = self.site.questions.iter().filter(|(_, asked)| is_late(asked)).map(|(key, _)| key as u32);
         for question in late.collect::<Vec<u32>>() {
             let Some(asked) = self.site.take(question) else { continue };
+            self.answering.meter.hook_errors.add(1);
             let has_answered = self.site.answered.is_some_and(|answered| answered >= asked.since);
             let verdict = if has_answered && !fault!("late-counts-as-down") { Verdict::Unclear } else { Verdict::Down };
             self.go_on(http, asked, BackEndAnswer { verdict, kept_s: 0 });
@@ -369,6 +369,8 @@ impl Gateway {
                 let is_answer = matches!(answer.verdict, Verdict::Allowed | Verdict::Refused);
                 self.note_whether_down(http, !is_answer, fetched);
                 if let Some(asked) = self.site.take(question) {
+                    let waited = loop_time(http).saturating_since(asked.since);
+                    self.answering.meter.hook_answers.note(waited);
                     self.go_on(http, asked, answer);
                 }
             }
@@ -385,6 +387,7 @@ impl Gateway {
     /// Logs a failure of the back end: once, and not for each client that is affected.
     fn note_whether_down(&mut self, http: &Http<'_, Self>, is_down: bool, fetched: &Fetched<'_>) {
         let now = loop_time(http);
+        self.answering.meter.hook_errors.add(is_down.into());
         if matches!(fetched, Fetched::Whole(head, _) if head.status() < 500) {
             self.site.answered = Some(now);
         }
@@ -418,7 +421,7 @@ impl Gateway {
         };
         match then {
             Then::Call(call, caller) => {
-                done(http, peer);
+                done(http, peer, &self.answering.meter);
                 match outcome.and_then(|()| in_time(&caller)) {
                     Ok(()) => self.act(http, peer, *call, &caller),
                     Err(problem) => self.refuse_call(http, peer, *call, problem),
@@ -429,7 +432,10 @@ impl Gateway {
                 held.question = None;
                 match outcome.and_then(|()| in_time(&held.caller)) {
                     Ok(()) => self.carry_out(http, peer, socket, call),
-                    Err(problem) => refuse_on_socket(http, peer, problem, call.reference(), &self.answering),
+                    Err(problem) => {
+                        self.answering.meter.note_refused_command(&call);
+                        refuse_on_socket(http, peer, problem, call.reference(), &self.answering);
+                    }
                 }
                 http.resume(peer);
             }
@@ -437,6 +443,7 @@ impl Gateway {
     }
 
     pub(super) fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
+        self.answering.meter.note_refused(&call);
         let callback = call.access().callback.map(Box::<str>::from);
         match call.into_subscription() {
             Some(subscription) => self.refuse(http, id, &subscription, problem),

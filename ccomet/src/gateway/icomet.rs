@@ -7,7 +7,7 @@ use sealed_http::{Http, Response};
 
 use super::answers::note_refusal;
 use super::pending::PendingRequest;
-use super::{Gateway, SessionState, now, unix_time};
+use super::{Gateway, SessionState, now, set_session, unix_time};
 use crate::config::IcometAuth;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
@@ -53,7 +53,7 @@ impl Gateway {
                 let mut message = Draft { payload, ..Draft::default() }.taken_at(unix_time(http));
                 message.extra_mut().is_broadcast = true;
                 let order = BroadcastOrder { pattern: Pattern::all(), message, reach_max: usize::MAX, owner };
-                self.request(http, Request::Broadcast(order), PendingRequest::new(id, ReplyTo::Nobody));
+                self.request(http, Request::Broadcast(order), PendingRequest::new(id, ReplyTo::Broadcast));
                 http.respond(id, &responses::broadcast());
             }
             request::IcometCall::Sign { channel, expires_s, callback } => {
@@ -77,7 +77,8 @@ impl Gateway {
                 self.ask(http, id, Request::Clear { channel }, reply);
             }
             request::IcometCall::Info { channel: None } => {
-                let (channels, subscribers) = counters::sum(&self.counters);
+                let channels = counters::sum(&self.counters, |one| &one.channels);
+                let subscribers = counters::sum(&self.counters, |one| &one.subscribers);
                 http.respond(id, &responses::server_info(channels, subscribers));
             }
             request::IcometCall::Info { channel: Some(channel) } => {
@@ -136,9 +137,7 @@ impl Gateway {
     /// Starts to notify a client of the channels in use.
     fn watch(&mut self, http: &mut Http<'_, Self>, id: ConnectionId) {
         http.start_stream(id, &head_of_json());
-        if let Some(client) = http.state_mut(id) {
-            client.session = SessionState::Watching;
-        }
+        set_session(http, id, SessionState::Watching, &self.answering.meter);
         self.watchers.push(id);
         // Each watcher has its own request, so that it is notified at once of the channels in use.
         self.engine.watch_activity(now(http), true);

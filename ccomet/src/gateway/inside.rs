@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use sealed::fault;
 use sealed_http::Http;
 
+use super::metering::resumes;
 use super::pending::Asker;
 use super::{Gateway, now, unix_time};
 use crate::core::message::ChannelName;
+use crate::engine::Request;
 use crate::handle::{Event, HandleRequest, Position, Reader, Received};
 use crate::hub::{FollowerEvent, FollowerKey};
+use crate::ops::counters::Transport;
 
 /// The maximum number of events that a reader gets in one tick, so that clients do not wait while a
 /// long history is delivered.
@@ -30,7 +33,8 @@ impl Gateway {
         match request {
             HandleRequest::Ask { action, asker } => {
                 let request = action.into_request(unix_time(http));
-                self.engine.request(now(http), request, Asker::Handle(asker));
+                let publishes = matches!(request, Request::Publish { .. } | Request::Broadcast(_));
+                self.engine.request(now(http), request, Asker::Handle(asker, publishes));
             }
             HandleRequest::Subscribe(reader) => self.add_reader(http, reader),
             HandleRequest::Resume(id) => {
@@ -53,6 +57,7 @@ impl Gateway {
         }
         match self.hub.follow(&reader.channels, unix_time(http)) {
             Ok(key) => {
+                self.answering.meter.note_subscribed(Transport::Handle, resumes(&reader.channels));
                 self.readers.keys.insert(reader.id, key);
                 self.readers.all.insert(key, reader);
             }

@@ -8,6 +8,7 @@
 //!   the back end.
 //! - `calling.rs`, `publishing.rs`, `subscribing.rs`, `socket.rs`, `socket_calls.rs`, `icomet.rs`:
 //!   the execution of calls.
+//! - `metering.rs`: the counts of this loop, for operators.
 //! - `pending.rs`, `answers.rs`: replies of the engine, responses, and the output from the hub to
 //!   subscribers.
 //! - `tick.rs`, `ending.rs`, `token_expiry.rs`: timers, and the end of connections.
@@ -24,6 +25,7 @@ mod hooks;
 mod icomet;
 mod inside;
 mod judging;
+mod metering;
 mod pending;
 mod publishing;
 mod reporting;
@@ -43,6 +45,7 @@ use arriving::Arrival;
 use caller::Caller;
 use hooks::Site;
 use inside::Readers;
+use metering::Meter;
 use pending::Asker;
 use publishing::PendingBatch;
 use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, TimerId, fault};
@@ -68,6 +71,7 @@ use crate::hub::{Hub, SubscriberKey};
 use crate::on_call::Judge;
 use crate::ops::counters::LoopCounters;
 use crate::ops::health::{Listener, LoopWatchdog};
+use crate::ops::metrics::Metrics;
 use crate::ops::signals;
 use crate::ops::static_files::StaticFiles;
 use crate::protocols::call::Door;
@@ -92,8 +96,10 @@ pub(crate) struct Client {
 enum SessionState {
     #[default]
     Nothing,
-    /// Messages.
+    /// Messages on a stream.
     Subscribed(SubscriberKey),
+    /// Messages for a poll.
+    Polling(SubscriberKey),
     /// The engine's reply.
     Asking,
     /// The engine's replies about several messages.
@@ -129,6 +135,7 @@ pub(crate) struct Gateway {
     token_expirations: TokenExpirations,
     files: StaticFiles,
     counters: Arc<[LoopCounters]>,
+    metrics: Arc<Metrics>,
     /// The listener for the health of the loops; on the first loop only.
     life: Option<Listener>,
     watchdog: LoopWatchdog,
@@ -219,8 +226,10 @@ impl Handler for Gateway {
 
     fn refusal(&mut self, error: DecodeError) -> Response {
         if error == DecodeError::BodyTooLarge {
+            self.answering.refusals.note_unlogged(Problem::BodyTooLarge.code());
             return problem_response(Problem::BodyTooLarge).with(&self.answering.fields[0]);
         }
+        self.answering.refusals.note_unlogged(error.code());
         Details::from(error).into()
     }
 
@@ -280,9 +289,15 @@ impl Handler for Gateway {
 }
 
 /// Resets a connection: it waits for nothing.
-fn done(http: &mut Http<'_, Gateway>, id: ConnectionId) {
+fn done(http: &mut Http<'_, Gateway>, id: ConnectionId, meter: &Meter) {
+    set_session(http, id, SessionState::Nothing, meter);
+}
+
+/// Sets the event that a connection waits for.
+fn set_session(http: &mut Http<'_, Gateway>, id: ConnectionId, session: SessionState, meter: &Meter) {
     if let Some(client) = http.state_mut(id) {
-        client.session = SessionState::Nothing;
+        meter.change_transport(client.door, client.session, session);
+        client.session = session;
     }
 }
 

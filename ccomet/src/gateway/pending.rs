@@ -4,11 +4,13 @@ use sealed::{ConnectionId, fault};
 use sealed_http::{Http, Response};
 
 use super::answers::{fields_for, respond_problem};
+use super::metering::publications_of;
 use super::{Gateway, SessionState, done, loop_time, now};
 use crate::access::client::Asking;
 use crate::core::problem::Problem;
 use crate::engine::{Listed, Refusal, Reply, Request};
 use crate::handle;
+use crate::ops::counters::PublishApi;
 use crate::protocols::call::ReplyTo;
 use crate::protocols::format::response::json_response;
 use crate::protocols::native::items as native;
@@ -18,7 +20,8 @@ use crate::protocols::v1;
 #[derive(Debug)]
 pub(super) enum Asker {
     Client(PendingRequest),
-    Handle(handle::HandleAsker),
+    /// A handle, and whether its request publishes a message.
+    Handle(handle::HandleAsker, bool),
 }
 
 /// The kept data of a client's request to the engine, until its reply.
@@ -59,7 +62,14 @@ impl Gateway {
     pub(super) fn complete(&mut self, http: &mut Http<'_, Self>, asker: Asker, outcome: Result<Reply, Refusal>) {
         match asker {
             Asker::Client(pending) => self.complete_request(http, pending, outcome),
-            Asker::Handle(asker) => asker.answer(outcome.map_err(Into::into)),
+            Asker::Handle(asker, publishes) => {
+                if publishes {
+                    let is_accepted =
+                        matches!(outcome, Ok(Reply::Published(_) | Reply::Broadcast { refused: None, .. }));
+                    self.answering.meter.note_published(PublishApi::Handle, is_accepted, 1);
+                }
+                asker.answer(outcome.map_err(Into::into));
+            }
         }
     }
 
@@ -81,6 +91,9 @@ impl Gateway {
             Ok(Reply::Broadcast { refused: Some(why), .. }) | Err(why) => Err(Problem::from(why)),
             Ok(reply) => Ok(reply),
         };
+        if let Some((api, count)) = publications_of(&reply) {
+            self.answering.meter.note_published(api, outcome.is_ok(), count);
+        }
         match reply {
             ReplyTo::Part { places } => self.complete_part(http, peer, &places, &outcome),
             ReplyTo::Socket { channel, reference } => {
@@ -90,15 +103,15 @@ impl Gateway {
                 });
                 self.complete_on_socket(http, peer, &channel, reference, outcome);
             }
-            ReplyTo::Nobody => {}
+            ReplyTo::Broadcast | ReplyTo::Nobody => {}
             // The client has gone and gets no answer.
             _ if http.state(peer).is_none() => {}
             ReplyTo::Icomet(reply) => {
-                done(http, peer);
+                done(http, peer, &self.answering.meter);
                 self.complete_icomet(http, peer, reply, outcome);
             }
             reply => {
-                done(http, peer);
+                done(http, peer, &self.answering.meter);
                 self.answer(http, peer, reply, outcome);
             }
         }

@@ -104,7 +104,7 @@ impl Gateway {
             return;
         }
         let results = self.batches.remove(&peer).map_or_else(Vec::new, |batch| batch.results);
-        done(http, peer);
+        done(http, peer, &self.answering.meter);
         let (response, problem) = respond(&results);
         if let Some(problem) = problem {
             note_refusal(http, peer, problem, &self.answering);

@@ -12,6 +12,7 @@ use super::Gateway;
 use super::answers::{Answering, allowed_headers, answering};
 use super::hooks::Site;
 use super::inside::Readers;
+use super::metering::Meter;
 use super::token_expiry::TokenExpirations;
 use crate::access::Authorizer;
 use crate::access::client::ClientTracker;
@@ -26,9 +27,9 @@ use crate::engine::{StoreFaults, UnreliableStore};
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, HubLimits};
 use crate::on_call::Judge;
-use crate::ops::counters::LoopCounters;
 use crate::ops::health::{Listener, LoopWatchdog};
-use crate::ops::refusals::{RefusalCounts, RefusalLog};
+use crate::ops::metrics::Metrics;
+use crate::ops::refusals::RefusalLog;
 use crate::ops::static_files::StaticFiles;
 use crate::protocols::ENCODERS;
 
@@ -37,8 +38,7 @@ use crate::protocols::ENCODERS;
 pub(crate) struct ServerParts {
     pub(crate) config: Arc<Config>,
     pub(crate) verifier: Arc<Verifier>,
-    pub(crate) counters: Arc<[LoopCounters]>,
-    pub(crate) refusals: Arc<RefusalCounts>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) life: Option<Listener>,
     pub(crate) judge: Option<Judge>,
     /// Resolves the host name of the back end, if there is one.
@@ -74,7 +74,8 @@ impl ServerParts {
 impl Gateway {
     pub(crate) fn new(shared: ServerParts, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store(&place);
-        let ServerParts { config, verifier, counters, refusals, life, judge, resolver, .. } = shared;
+        let ServerParts { config, verifier, metrics, life, judge, resolver, .. } = shared;
+        let (counters, refusals) = (metrics.counters.clone(), metrics.refusals.clone());
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
@@ -103,8 +104,11 @@ impl Gateway {
             methods: "GET, HEAD, POST, DELETE, OPTIONS",
             ..preflight.clone()
         };
-        let answering =
-            Answering { fields: answering(&preflight, &admin_preflight), refusals: RefusalLog::new(refusals) };
+        let answering = Answering {
+            fields: answering(&preflight, &admin_preflight),
+            refusals: RefusalLog::new(refusals),
+            meter: Meter::new(counters.clone(), index),
+        };
         let with_demo = config.front.demo;
         Self {
             engine: Engine::new(index, place.mailboxes, shard, store, Duration::from_secs(config.times.reply_s)),
@@ -124,6 +128,7 @@ impl Gateway {
             config,
             files: StaticFiles::new(with_demo),
             counters,
+            metrics,
             life: life.filter(|_| index == 0),
             watchdog: LoopWatchdog::new(loops),
             watchers: Vec::new(),

@@ -11,7 +11,7 @@ use sealed_http::{Http, Response};
 use super::answers::refuse_on_socket;
 use super::arriving::SHORT_BODY_BYTES;
 use super::socket_calls::SocketCall;
-use super::{Caller, Gateway, SessionState, loop_time, unix_time};
+use super::{Caller, Gateway, SessionState, loop_time, set_session, unix_time};
 use crate::access::token::Grant;
 use crate::core::message::{ChannelName, Draft};
 use crate::core::position::Spot;
@@ -98,9 +98,7 @@ impl Gateway {
             body_bytes: 0,
         };
         let key = self.sockets.insert(socket) as u32;
-        if let Some(client) = http.state_mut(id) {
-            client.session = SessionState::Socket(key);
-        }
+        set_session(http, id, SessionState::Socket(key), &self.answering.meter);
         self.subscribe(http, id, subscription, 0, caller.expires());
     }
 

@@ -6,6 +6,7 @@ use sealed::{ConnectionId, fault};
 use sealed_http::Http;
 
 use super::answers::{Out, refuse_on_socket};
+use super::metering::resumes;
 use super::pending::PendingRequest;
 use super::{Gateway, SessionState, loop_time, unix_time};
 use crate::access::Access;
@@ -14,6 +15,7 @@ use crate::core::one_or_more::OneOrMore;
 use crate::core::problem::Problem;
 use crate::engine::Request;
 use crate::hub::{Label, PollReply, StartAt, SubscribeRequest};
+use crate::ops::counters::{PublishApi, Transport};
 use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket as words;
 
@@ -78,9 +80,13 @@ impl Gateway {
         call: SocketCall,
     ) {
         let reference = call.reference();
+        let publishes = matches!(call, SocketCall::Publish { .. });
         let outcome = self
             .admit_socket_call(http, id, socket, &call)
             .and_then(|()| self.ask_about_socket_call(http, id, socket, call));
+        if outcome.is_err() && publishes {
+            self.answering.meter.note_published(PublishApi::Native, false, 1);
+        }
         match outcome {
             Ok(Some(call)) => self.carry_out(http, id, socket, call),
             // The back end is asked.
@@ -188,7 +194,11 @@ impl Gateway {
         }
         (subscription.member, subscription.owner) = (held.caller.member(), held.caller.owner());
         let now = unix_time(http);
+        let resumes = resumes(&subscription.channels);
         let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
+        if outcome.is_ok() {
+            self.answering.meter.note_subscribed(Transport::WebSocket, resumes);
+        }
         if let Err(reply) = outcome {
             let problem = if let PollReply::Refused { problem, .. } = reply { problem } else { Problem::Unavailable };
             refuse_on_socket(http, id, problem, reference, &self.answering);

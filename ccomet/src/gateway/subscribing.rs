@@ -6,11 +6,13 @@ use sealed::{ConnectionId, fault};
 use sealed_http::Http;
 
 use super::answers::Out;
+use super::metering::resumes;
 use super::token_expiry::Notice;
-use super::{Client, Gateway, SessionState, unix_time};
+use super::{Client, Gateway, SessionState, set_session, unix_time};
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
 use crate::hub::{HeartbeatRule, Sink, SubscribeRequest, SubscriberKey};
+use crate::ops::counters::Transport;
 use crate::protocols;
 
 impl Gateway {
@@ -50,12 +52,22 @@ impl Gateway {
         }
         // The key is noted before the call: the hub may answer at once, which clears the note.
         let key = self.hub.next_key();
-        if let Some(client) = http.state_mut(id).filter(|client| client.session == SessionState::Nothing) {
-            client.session = SessionState::Subscribed(key);
+        let held = http.state(id).map(|client| client.session);
+        let (transport, session) = match held {
+            Some(SessionState::Socket(socket)) => (Transport::WebSocket, SessionState::Socket(socket)),
+            _ if format.is_stream() => (Transport::Stream, SessionState::Subscribed(key)),
+            _ => (Transport::Poll, SessionState::Polling(key)),
+        };
+        if held == Some(SessionState::Nothing) {
+            set_session(http, id, session, &self.answering.meter);
         }
+        let resumes = resumes(&subscription.channels);
         let outcome = self.hub.subscribe(id, subscription, now, &mut Out { http, answering: &self.answering });
         match outcome {
-            Ok(given) => debug_assert_eq!(given, key),
+            Ok(given) => {
+                self.answering.meter.note_subscribed(transport, resumes);
+                debug_assert_eq!(given, key);
+            }
             Err(reply) => return Out { http, answering: &self.answering }.answer(id, format, reply),
         }
         let delay = if format.is_stream() && protocol.rules().heartbeat == HeartbeatRule::SinceLastEvent {
@@ -111,7 +123,7 @@ impl Gateway {
 
     pub(super) fn subscriber_of(&self, client: Option<&Client>) -> Option<SubscriberKey> {
         match client?.session {
-            SessionState::Subscribed(key) => Some(key),
+            SessionState::Subscribed(key) | SessionState::Polling(key) => Some(key),
             SessionState::Socket(key) => self.sockets.get(key as usize).map(|socket| socket.subscriber),
             _ => None,
         }

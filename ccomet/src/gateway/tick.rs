@@ -60,6 +60,7 @@ impl Gateway {
         let is_unvisited = fault!("unvisited-loop-unswept") && http.connections() == 0;
         if !is_unvisited && !std::mem::replace(&mut self.is_sweeping, true) {
             http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
+            self.metrics.started.get_or_init(|| unix_time(http));
         }
         self.engine.end_tick(now(http));
         self.pump(http);
@@ -69,6 +70,7 @@ impl Gateway {
             let now = unix_time(http);
             self.hub.flush(now, &mut Out { http, answering: &self.answering });
         }
+        self.count_fan_out(http);
         self.pump(http);
         self.count_ended(http);
         let delay = self.engine.post(now(http));
@@ -80,7 +82,7 @@ impl Gateway {
             self.wakes_in = Some(delay);
         }
         self.tell_site(http);
-        self.counters[self.index].set(self.engine.channels(), self.hub.subscribers());
+        self.show_counts();
     }
 
     /// Shows that this loop is alive; the first loop reports that all of them are.

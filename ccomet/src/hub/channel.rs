@@ -15,6 +15,7 @@ use super::subscriber::{ChannelCursor, StartAt};
 use crate::config::rules::RuleId;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
+use crate::core::tally::{GapCause, HubTally};
 use crate::core::time::UnixMillis;
 use crate::core::window::MessageLog;
 use crate::engine::{Order, Window};
@@ -281,6 +282,18 @@ impl Channel {
         self.older().and_then(|older| older.unreadable_to(number)).unwrap_or(number)
     }
 
+    /// Returns the cause of the gap before [`available_from`](Self::available_from).
+    pub(super) fn cause_of_gap(&self, number: u64) -> GapCause {
+        let number = number.max(self.kept_from);
+        let is_unreadable = self.older().is_some_and(|older| older.unreadable_to(number).is_some());
+        if is_unreadable { GapCause::Unreadable } else { GapCause::Slow }
+    }
+
+    /// Returns the time of the first message that was not delivered before.
+    pub(super) fn first_new(&self) -> Option<UnixMillis> {
+        self.log.entry(self.flushed.max(self.log.first())).map(|message| message.time())
+    }
+
     /// Returns the time of the next message for a reader whose cursor is `number`.
     pub(super) fn waits_since(&self, number: u64) -> UnixMillis {
         self.entry(number).map_or(UnixMillis::MAX, |message| message.time())
@@ -344,6 +357,8 @@ impl Channel {
 pub(super) struct Batches {
     pub(super) limit: BatchLimit,
     made: Vec<Batch>,
+    /// What its subscribers were given.
+    pub(super) tally: HubTally,
 }
 
 /// Messages in one format.
@@ -363,10 +378,10 @@ impl Batches {
     const KEPT_MAX: usize = 8;
 
     pub(super) fn new(limit: BatchLimit) -> Self {
-        Self { limit, made: Vec::new() }
+        Self { limit, made: Vec::new(), tally: HubTally::default() }
     }
 
-    /// Returns the chunks from number `from` on, and the number after them.
+    /// Returns the chunks from number `from` on for a subscriber, and the number after them.
     pub(super) fn find(
         &mut self,
         channel: &Channel,
@@ -387,6 +402,7 @@ impl Batches {
             self.made.push(batch);
             self.made.len() - 1
         });
+        self.tally.deliveries += self.made[index].numbers.len() as u64;
         (&self.made[index].chunks, self.made[index].to)
     }
 }

@@ -15,6 +15,7 @@ use super::polls::{ReplyCache, announcements_for, reply_of_one};
 use super::subscriber::{ChannelCursor, Flags, Subscriber};
 use super::{Hub, Sink, SubscriberKey};
 use crate::core::position::{Missed, Spot};
+use crate::core::tally::GapCause;
 use crate::core::time::UnixMillis;
 
 impl Hub {
@@ -110,7 +111,12 @@ impl Hub {
                 self.dirty_many.push(member);
             }
         }
+        self.tally.add(batches.tally);
+        self.tally.add(replies.tally);
         let channel = &mut self.channels[key as usize];
+        if count > 0 {
+            self.delivered.extend(channel.first_new());
+        }
         if members.is_empty() {
             members = Vec::new();
             channel.left = self.now;
@@ -183,7 +189,9 @@ impl Hub {
         match subscriber.only_channel() {
             Some(channel) => {
                 let channel_state = &self.channels[channel as usize];
-                feed_one(subscriber, channel_state, &mut self.encoded, &mut Batches::new(limit), sink);
+                let mut batches = Batches::new(limit);
+                feed_one(subscriber, channel_state, &mut self.encoded, &mut batches, sink);
+                self.tally.add(batches.tally);
                 if !subscriber.is(Flags::BLOCKED) && subscriber.cursor < channel_state.log.next() {
                     let next = subscriber.cursor;
                     self.fetch_for(channel, Waiter::Subscriber(key), next);
@@ -202,7 +210,7 @@ impl Hub {
             return;
         }
         wait_for_turn(subscriber, limit, sink);
-        let mut behind = Vec::new();
+        let (mut behind, mut batches) = (Vec::new(), Batches::new(limit));
         // The number of successive channels that had nothing to deliver.
         let mut passed = 0;
         while passed < subscriber.cursors().len() && !subscriber.is(Flags::BLOCKED) {
@@ -221,7 +229,7 @@ impl Hub {
                 continue;
             }
             passed = 0;
-            let chunks = next_events(subscriber, index, &self.channels, &mut self.encoded, limit);
+            let chunks = next_events(subscriber, index, &self.channels, &mut self.encoded, &mut batches);
             if chunks.is_empty() {
                 continue;
             }
@@ -230,6 +238,7 @@ impl Hub {
                 subscriber.set(Flags::BLOCKED);
             }
         }
+        self.tally.add(batches.tally);
         for (channel, next) in behind {
             self.fetch_for(channel, Waiter::Subscriber(key), next);
         }
@@ -264,7 +273,7 @@ fn next_events(
     index: usize,
     channels: &Slab<Channel>,
     encoded: &mut Encoded,
-    limit: BatchLimit,
+    batches: &mut Batches,
 ) -> Vec<Bytes> {
     let (format, label) = (subscriber.format, subscriber.label());
     let encoder = encoded.encoder(format);
@@ -273,12 +282,15 @@ fn next_events(
     let available_from = channel.available_from(cursor.next);
     if cursor.next < available_from {
         let missed = Missed(Some(available_from - cursor.next));
+        batches.tally.note_gap(channel.cause_of_gap(cursor.next), missed.0);
         cursor.next = available_from;
         let gap = gap(channel, missed, cursor.next);
         let position = spots(channels, subscriber.cursors());
         return gap_event(encoder, format, label, gap, &position).into_iter().collect();
     }
-    let Batch { chunks: items, numbers, to, .. } = channel.batch(encoded, cursor.next, format.of_items(), limit);
+    let Batch { chunks: items, numbers, to, .. } =
+        channel.batch(encoded, cursor.next, format.of_items(), batches.limit);
+    batches.tally.deliveries += numbers.len() as u64;
     cursor.next = to;
     let mut spots = spots(channels, subscriber.cursors());
     let events = numbers.into_iter().zip(&items).flat_map(|(number, item)| {
@@ -305,6 +317,7 @@ fn feed_one(
         let available_from = channel.available_from(subscriber.cursor);
         let all_taken = if subscriber.cursor < available_from {
             let missed = Missed(Some(available_from - subscriber.cursor));
+            batches.tally.note_gap(channel.cause_of_gap(subscriber.cursor), missed.0);
             subscriber.cursor = available_from;
             let gap = gap(channel, missed, subscriber.cursor);
             match gap_event(encoded.encoder(format), format, None, gap, &[gap.spot]) {
@@ -332,12 +345,12 @@ fn feed_one(
 /// Moves a cursor past messages that were dropped or cannot be read. Returns the number of messages
 /// missed, if that is to be reported: a reader from the oldest message on misses none that was
 /// dropped.
-pub(super) fn fall_off(channel: &Channel, cursor: &mut ChannelCursor) -> Option<Missed> {
+pub(super) fn fall_off(channel: &Channel, cursor: &mut ChannelCursor) -> Option<(Missed, GapCause)> {
     let begin = if cursor.is_from_oldest { cursor.next.max(channel.kept_from) } else { cursor.next };
-    let available_from = channel.available_from(cursor.next);
+    let (available_from, cause) = (channel.available_from(cursor.next), channel.cause_of_gap(cursor.next));
     cursor.next = available_from;
     let missed = available_from.checked_sub(begin).filter(|missed| *missed > 0)?;
-    (!fault!("no-gap-for-fallen-reader")).then_some(Missed(Some(missed)))
+    (!fault!("no-gap-for-fallen-reader")).then_some((Missed(Some(missed)), cause))
 }
 
 /// Returns a gap before message `next`.

@@ -75,7 +75,6 @@ impl Encoded {
     }
 
     /// Returns the bytes that count against the limit.
-    #[cfg(any(feature = "sim", test))]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

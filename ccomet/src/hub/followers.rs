@@ -9,11 +9,13 @@ use slab::Slab;
 
 use super::channel::Channel;
 use super::older::Waiter;
+use super::start::cause_of;
 use super::{Hub, StartAt};
 use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::position::{Missed, Spot};
 use crate::core::problem::Problem;
+use crate::core::tally::GapCause;
 use crate::core::time::UnixMillis;
 
 /// Identifies a follower.
@@ -210,8 +212,14 @@ impl Hub {
             follower.turn = (index + 1) % count;
             let (channel, position) = (channel.name.clone(), spots(&self.channels, &follower.cursors));
             return Some(match found {
-                Ok(message) => FollowerEvent::Message { channel, message, position },
-                Err(missed) => FollowerEvent::Gap { channel, missed, position },
+                Ok(message) => {
+                    self.tally.deliveries += 1;
+                    FollowerEvent::Message { channel, message, position }
+                }
+                Err((missed, cause)) => {
+                    self.tally.note_gap(cause, missed.0);
+                    FollowerEvent::Gap { channel, missed, position }
+                }
             });
         }
         for (channel, next) in older {
@@ -223,7 +231,7 @@ impl Hub {
     /// Handles a restart of a channel's numbers: its followers may have missed something, and
     /// resume with the oldest message kept.
     pub(super) fn restart_followers(&mut self, channel: u32) {
-        let Self { followers, channels, .. } = self;
+        let Self { followers, channels, tally, .. } = self;
         for key in followers.by_channel.get(&channel).cloned().unwrap_or_default() {
             let follower = &mut followers.all[key as usize];
             if !follower.has_started {
@@ -233,6 +241,7 @@ impl Hub {
             for cursor in follower.cursors.iter_mut().filter(|cursor| cursor.channel == channel) {
                 cursor.next = state.kept_from;
             }
+            tally.note_gap(GapCause::Renumbered, None);
             let position = spots(channels, &follower.cursors);
             follower.first.push_back(FollowerEvent::Gap {
                 channel: state.name.clone(),
@@ -268,7 +277,7 @@ impl Hub {
 
     /// Starts a follower once all of its channels are open.
     fn start_follower(&mut self, key: u32) {
-        let Self { followers, channels, .. } = self;
+        let Self { followers, channels, tally, .. } = self;
         let follower = &mut followers.all[key as usize];
         let mut is_ready = true;
         for cursor in &mut follower.cursors {
@@ -299,6 +308,7 @@ impl Hub {
         }
         follower.first.push_back(FollowerEvent::Started { position: position.clone() });
         for (index, missed, behind) in gaps {
+            tally.note_gap(cause_of(missed), missed.0);
             position[index] = behind;
             let channel = channels[follower.cursors[index].channel as usize].name.clone();
             follower.first.push_back(FollowerEvent::Gap { channel, missed, position: position.clone() });
@@ -314,12 +324,12 @@ impl Cursor {
     }
 
     /// Advances to the next message or gap, and returns it.
-    fn advance(&mut self, channel: &Channel, now: UnixMillis) -> Option<Result<Arc<Message>, Missed>> {
-        let available_from = channel.available_from(self.next);
+    fn advance(&mut self, channel: &Channel, now: UnixMillis) -> Option<Result<Arc<Message>, (Missed, GapCause)>> {
+        let (available_from, cause) = (channel.available_from(self.next), channel.cause_of_gap(self.next));
         let missed = available_from.saturating_sub(self.next);
         self.next = self.next.max(available_from);
         if missed > 0 && !fault!("no-gap-for-fallen-follower") {
-            return Some(Err(Missed(Some(missed))));
+            return Some(Err((Missed(Some(missed)), cause)));
         }
         if !fault!("expired-told-inside") {
             self.next = channel.skip_expired(self.next, now);

@@ -52,6 +52,7 @@ pub(crate) use subscriber::{Delivery, StartAt, SubscribeRequest};
 
 use crate::core::message::{ChannelName, Message};
 use crate::core::problem::Problem;
+use crate::core::tally::HubTally;
 use crate::core::time::UnixMillis;
 use crate::engine::{ChannelEvent, Claim, Order};
 
@@ -95,6 +96,9 @@ pub(crate) struct Hub {
     now: UnixMillis,
     /// Orders for the engine.
     pub(crate) orders: Vec<Order>,
+    tally: HubTally,
+    /// For each channel whose new messages were delivered in this tick, the time of the first.
+    delivered: Vec<UnixMillis>,
 }
 
 impl Hub {
@@ -118,6 +122,8 @@ impl Hub {
             sweep_next: 0,
             now: UnixMillis::default(),
             orders: Vec::new(),
+            tally: HubTally::default(),
+            delivered: Vec::new(),
         }
     }
 
@@ -142,6 +148,22 @@ impl Hub {
 
     pub(crate) fn channels(&self) -> usize {
         self.channels.len()
+    }
+
+    /// Returns what its readers have been given since the start.
+    pub(crate) fn tally(&self) -> &HubTally {
+        &self.tally
+    }
+
+    /// Returns the bytes of encoded messages that it keeps.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        self.encoded.bytes()
+    }
+
+    /// Returns the channels whose new messages were delivered since the last call: for each, the
+    /// time of the first of these messages.
+    pub(crate) fn take_delivered(&mut self) -> impl Iterator<Item = UnixMillis> {
+        self.delivered.drain(..)
     }
 
     #[cfg(feature = "sim")]
@@ -332,6 +354,7 @@ impl Hub {
             self.dirty.shrink_to_fit();
             self.truncated.shrink_to_fit();
             self.recount.shrink_to_fit();
+            self.delivered.shrink_to_fit();
         }
     }
 

@@ -13,6 +13,7 @@ use super::subscriber::Flags;
 use super::{FollowerKey, Hub, Sink};
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Missed};
+use crate::core::tally::GapCause;
 use crate::engine::{Order, Window};
 
 /// The messages `from .. end`. Those before `readable_from` cannot be read; others that are missing
@@ -191,6 +192,7 @@ impl Hub {
     }
 
     fn report_restart(&mut self, member: u32, key: u32, sink: &mut impl Sink) {
+        self.tally.note_gap(GapCause::Renumbered, None);
         let subscriber = &self.subscribers[member as usize];
         let channel = &self.channels[key as usize];
         let (peer, format, label) = (subscriber.peer, subscriber.format, subscriber.label());

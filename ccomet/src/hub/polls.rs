@@ -13,13 +13,17 @@ use super::subscriber::{ChannelCursor, SubscribeRequest, Subscriber};
 use super::{Hub, PollReply, Sink};
 use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
+use crate::core::tally::HubTally;
 
 /// The replies that a flush has made for polls of one channel. Most polls have the same cursor, and
 /// get the same bytes.
 #[derive(Debug)]
 pub(super) struct ReplyCache {
     limit: BatchLimit,
-    made: Vec<(ReplyKey, PollReply)>,
+    /// Each reply with what it gives a poll.
+    made: Vec<(ReplyKey, PollReply, HubTally)>,
+    /// What the polls were given.
+    pub(super) tally: HubTally,
 }
 
 /// The parts of a poll that determine a shared reply.
@@ -36,16 +40,20 @@ impl ReplyCache {
     const KEPT_MAX: usize = 8;
 
     pub(super) fn new(limit: BatchLimit) -> Self {
-        Self { limit, made: Vec::new() }
+        Self { limit, made: Vec::new(), tally: HubTally::default() }
     }
 
-    fn find(&self, key: ReplyKey) -> Option<PollReply> {
-        self.made.iter().find(|(held, _)| *held == key).map(|(_, reply)| reply.clone())
+    fn find(&mut self, key: ReplyKey) -> Option<PollReply> {
+        let (_, reply, given) = self.made.iter().find(|(held, ..)| *held == key)?;
+        if !fault!("shared-reply-counted-once") {
+            self.tally.add(*given);
+        }
+        Some(reply.clone())
     }
 
-    fn keep(&mut self, key: ReplyKey, reply: &PollReply) {
+    fn keep(&mut self, key: ReplyKey, reply: &PollReply, given: HubTally) {
         if self.made.len() < Self::KEPT_MAX {
-            self.made.push((key, reply.clone()));
+            self.made.push((key, reply.clone(), given));
         }
     }
 }
@@ -64,14 +72,19 @@ impl Hub {
         let subscriber = &mut self.subscribers[key as usize];
         if let ([cursor], []) = (subscriber.cursors(), items) {
             let channel = &self.channels[cursor.channel as usize];
-            return reply_of_one(subscriber, channel, &mut self.encoded, &[], &mut ReplyCache::new(limit));
+            let mut replies = ReplyCache::new(limit);
+            let reply = reply_of_one(subscriber, channel, &mut self.encoded, &[], &mut replies);
+            self.tally.add(replies.tally);
+            return reply;
         }
         let format = subscriber.format;
         let details = subscriber.details.as_deref_mut()?;
+        let mut given = HubTally::default();
         let mut items = items.to_vec();
         for cursor in &mut details.cursors {
             let channel = &self.channels[cursor.channel as usize];
-            if let Some(missed) = fall_off(channel, cursor) {
+            if let Some((missed, cause)) = fall_off(channel, cursor) {
+                given.note_gap(cause, missed.0);
                 items.push(Item::Gap(gap(channel, missed, cursor.next)));
             }
         }
@@ -89,13 +102,15 @@ impl Hub {
                 let batch = channel.batch(&mut self.encoded, cursor.next, format.of_items(), limit);
                 cursor.next = if fault!("poll-skips-the-rest") { channel.log.next() } else { batch.to };
                 room = room.saturating_sub(batch.chunks.iter().map(Bytes::len).sum());
+                given.deliveries += batch.chunks.len() as u64;
                 items.extend(batch.chunks.into_iter().map(Item::Message));
             }
         }
         let position = spots(&self.channels, &details.cursors);
         let outcome = PollOutcome::Items { items: &items, announcements: &[], position: &position };
-        let body = self.limits.encoders.get(format).reply(details.target.as_deref(), &outcome);
-        body.map(PollReply::Encoded)
+        let body = self.limits.encoders.get(format).reply(details.target.as_deref(), &outcome)?;
+        self.tally.add(given);
+        Some(PollReply::Encoded(body))
     }
 
     /// Answers a poll and removes it.
@@ -164,19 +179,22 @@ pub(super) fn reply_of_one(
     if let (true, Some(reply)) = (is_shared, replies.find(key)) {
         return Some(reply);
     }
-    let mut items = Vec::new();
-    if let Some(missed) = fall_off(channel, cursor) {
+    let (mut items, mut given) = (Vec::new(), HubTally::default());
+    if let Some((missed, cause)) = fall_off(channel, cursor) {
+        given.note_gap(cause, missed.0);
         items.push(Item::Gap(gap(channel, missed, cursor.next)));
     }
     let bytes_max = if encoder.rules().has_one_message_per_poll { 1 } else { replies.limit.bytes_max };
     let limit = BatchLimit { bytes_max, ..replies.limit };
     let batch = channel.batch(encoded, cursor.next, format.of_items(), limit);
     cursor.next = batch.to;
+    given.deliveries += batch.chunks.len() as u64;
     items.extend(batch.chunks.into_iter().map(Item::Message));
     let outcome = PollOutcome::Items { items: &items, announcements, position: &[channel.spot(batch.to)] };
     let reply = encoder.reply(details.target.as_deref(), &outcome).map(PollReply::Encoded)?;
+    replies.tally.add(given);
     if is_shared {
-        replies.keep(key, &reply);
+        replies.keep(key, &reply, given);
     }
     Some(reply)
 }

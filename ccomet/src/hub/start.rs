@@ -9,6 +9,7 @@ use super::encoder::{Encoder, Gap, Item, PollOutcome, Resolved, StreamEvent};
 use super::subscriber::{Flags, StartAt};
 use super::{Hub, PollReply, Sink};
 use crate::core::position::{Missed, Spot};
+use crate::core::tally::GapCause;
 use crate::core::time::UnixMillis;
 
 /// A report to a subscriber about its start in a channel.
@@ -77,7 +78,10 @@ impl Hub {
             cursor.next = next;
             cursor.is_from_oldest = !format.is_stream() && matches!(start, StartAt::Oldest | StartAt::Last(_));
             match (start, notice) {
-                (StartAt::After(from), Some(Notice::Gap(missed))) => gaps.push(StartGap { index, from, missed }),
+                (StartAt::After(from), Some(Notice::Gap(missed))) => {
+                    self.tally.note_gap(cause_of(missed), missed.0);
+                    gaps.push(StartGap { index, from, missed });
+                }
                 (_, Some(Notice::Unknown)) => is_unknown = true,
                 _ => {}
             }
@@ -165,6 +169,11 @@ impl Hub {
             self.answer_poll(key, &items, sink);
         }
     }
+}
+
+/// Returns the cause of a gap of a reader that resumes.
+pub(super) fn cause_of(missed: Missed) -> GapCause {
+    if missed.0.is_some() { GapCause::Late } else { GapCause::Renumbered }
 }
 
 /// Returns where a subscription starts in a channel, and a notice about that.

@@ -1,6 +1,7 @@
 //! The server's output for its operator.
 //!
 //! - `counters.rs`: the counters of each loop, which all threads may read.
+//! - `metrics/`: the page of metrics for Prometheus.
 //! - `health.rs`: whether all loops make progress.
 //! - `refusals.rs`: a line a minute in the log about each kind of refusal.
 //! - `signals.rs`: the signals that are logged.
@@ -8,6 +9,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod health;
+pub(crate) mod metrics;
 pub(crate) mod refusals;
 pub(crate) mod signals;
 pub(crate) mod static_files;

@@ -1,4 +1,4 @@
-//! The log of refusals, for the operator: one line a minute for each kind of refusal.
+//! The refusals, for the operator: their numbers, and one line a minute in the log for each kind.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -32,6 +32,8 @@ pub(crate) struct RefusalCounts {
 #[derive(Debug, Default)]
 struct Kind {
     code: OnceLock<&'static str>,
+    /// The number since the start.
+    total: AtomicU64,
     /// The number since the last line.
     count: AtomicU64,
     /// The time of the last line: a [`UnixMillis`], as a number.
@@ -46,6 +48,12 @@ impl RefusalCounts {
     fn kind(&self, code: &'static str) -> Option<&Kind> {
         let kinds = self.kinds.get_or_init(|| (0..KINDS_MAX).map(|_| Kind::default()).collect());
         kinds.iter().find(|kind| *kind.code.get_or_init(|| code) == code)
+    }
+
+    /// Returns the number of refusals of each kind since the start.
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let kinds = self.kinds.get().into_iter().flatten();
+        kinds.filter_map(|kind| Some((*kind.code.get()?, kind.total.load(Ordering::Relaxed))))
     }
 }
 
@@ -187,8 +195,16 @@ impl RefusalLog {
         self.count(code, 1, || Example { code, reason, is_limit, client, path: String::new(), channel: String::new() });
     }
 
+    /// Counts a refusal of which the log has no line.
+    pub(crate) fn note_unlogged(&self, code: &'static str) {
+        if let Some(kind) = self.counts.kind(code) {
+            kind.total.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn count(&self, code: &'static str, count: u64, example: impl FnOnce() -> Example) {
         if let Some(kind) = self.counts.kind(code) {
+            kind.total.fetch_add(count, Ordering::Relaxed);
             kind.count.fetch_add(count, Ordering::Relaxed);
         }
         let mut examples = self.examples.borrow_mut();

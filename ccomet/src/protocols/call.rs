@@ -117,6 +117,9 @@ pub(crate) enum ReplyTo {
     Part {
         places: Vec<usize>,
     },
+    /// No answer to a message for all channels: its publisher, a client of icomet's API, has got it
+    /// already.
+    Broadcast,
     /// No answer: the client has got it already.
     Nobody,
 }

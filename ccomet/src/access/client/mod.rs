@@ -318,6 +318,16 @@ impl ClientTracker {
         }
     }
 
+    /// Returns the bytes of the bodies that limited clients are sending.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Returns the number of recorded addresses.
+    pub(crate) fn addresses(&self) -> usize {
+        self.throttle.addresses()
+    }
+
     /// Forgets some of the addresses that have been idle for a while. The loop calls it about once
     /// a second.
     pub(crate) fn sweep(&mut self, now: LoopTime) {

@@ -162,6 +162,11 @@ impl Throttle {
         }
     }
 
+    /// Returns the number of addresses in the table.
+    pub(super) fn addresses(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Returns the entry of an address; creates it if there is none and there is room.
     fn entry(&mut self, key: ClientKey, now: LoopTime) -> Option<&mut Entry> {
         if let Some(place) = self.places.get(&key) {

@@ -37,7 +37,7 @@ impl Bench {
     }
 
     fn channels(&self) -> usize {
-        self.engines.iter().map(Engine::channels).sum()
+        self.engines.iter().map(|engine| engine.tally().channels).sum()
     }
 
     /// Takes all channels out of memory: by their idle time, or by another process.

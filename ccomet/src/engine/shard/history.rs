@@ -92,6 +92,7 @@ impl Shard {
         let limits = self.limits.rules.bounds(channel.rule).history;
         let kept_from = if channel.stored.is_some() { self.store.trim(now, &channel.name, &limits) } else { None };
         let window_max = self.store.window_max().unwrap_or(usize::MAX) as u64;
+        let before = channel.kept_from();
         self.change(key, |channel, dropped| match (&mut channel.stored, kept_from) {
             (Some(stored), Some(kept_from)) => {
                 stored.kept_from = kept_from;
@@ -101,6 +102,7 @@ impl Shard {
             }
             _ => channel.log.trim(&limits, now.time, |message| dropped.note(&message)),
         });
+        self.trimmed += self.channels[key].kept_from().saturating_sub(before);
     }
 
     /// Changes a channel's log or its followers, and updates the account. `change` notes dropped
@@ -181,9 +183,11 @@ impl Shard {
             looked += 1;
             if !channel.dirty && (!is_small || looked > LOOKS_MAX && !is_new) {
                 // The same channel is next as long as it is above the mean.
+                let before = channel.kept_from();
                 self.change(key, |channel, dropped| {
                     channel.log.drop_oldest().inspect(|message| dropped.note(message));
                 });
+                self.evicted += self.channels[key].kept_from().saturating_sub(before);
                 (looked, is_new) = (0, false);
                 continue;
             }

@@ -99,6 +99,11 @@ impl Idempotency {
         }
     }
 
+    /// Returns the number of keys.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Returns whether a message has the key of a different one, published before or in the same
     /// request.
     pub(super) fn is_misused<'a>(

@@ -135,6 +135,7 @@ impl Shard {
             channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
         });
         let channel = self.channels.remove(key);
+        self.members -= channel.presence.as_ref().map_or(0, |presence| presence.len());
         if !fault!("gone-channel-still-counts") {
             self.owners.gone(channel.counted, channel.name.is_pattern());
         }

@@ -61,6 +61,7 @@ use super::{ChannelEvent, Order, Refusal, Reply, Request, Tick};
 use crate::config::rules::RuleId;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::Epoch;
+use crate::core::tally::EngineTally;
 use crate::core::time::LoopTime;
 use crate::core::window::MessageLog;
 
@@ -156,6 +157,11 @@ pub(crate) struct Shard {
     gatherings: usize,
     /// The number of presence channels.
     presences: usize,
+    /// The number of members of all channels.
+    members: usize,
+    /// Messages that were dropped by the limits of their channels, and by the limit of all.
+    trimmed: u64,
+    evicted: u64,
     leaving: Leaving,
     last_run: u64,
     keys: Idempotency,
@@ -199,6 +205,9 @@ impl Shard {
             followed: Vec::new(),
             gatherings: 0,
             presences: 0,
+            members: 0,
+            trimmed: 0,
+            evicted: 0,
             leaving: Leaving::new(),
             last_run: 0,
             keys: Idempotency::new(limits.keys),
@@ -248,6 +257,20 @@ impl Shard {
     /// Returns the number of channels that accept messages from publishers.
     pub(crate) fn channels(&self) -> usize {
         self.channels.len() - self.gatherings - self.presences
+    }
+
+    /// Returns what the shard holds, and what it has dropped since the start.
+    pub(super) fn tally(&self) -> EngineTally {
+        EngineTally {
+            channels: self.channels(),
+            all_channels: self.channels.len(),
+            patterns: self.gatherings,
+            members: self.members,
+            history_bytes: self.history_bytes(),
+            keys: self.keys.len(),
+            trimmed: self.trimmed,
+            evicted: self.evicted,
+        }
     }
 
     /// Handles a message from a loop.

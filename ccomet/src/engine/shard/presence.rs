@@ -44,6 +44,13 @@ struct Connections {
     gone: Option<LoopTime>,
 }
 
+impl Presence {
+    /// Returns the number of members.
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+}
+
 impl Connections {
     fn count(&self) -> u32 {
         self.on_loops.iter().map(|(_, count)| if fault!("connections-counted-half") { count / 2 } else { *count }).sum()
@@ -79,6 +86,7 @@ impl Shard {
             presence.is_incomplete = true;
             return;
         }
+        self.members += usize::from(is_new);
         let member = presence.members.entry(id.clone()).or_default();
         member.set(from, connections);
         if member.count() > 0 {
@@ -106,8 +114,8 @@ impl Shard {
             if all.members.get(&id).is_none_or(|member| member.gone != Some(gone)) {
                 continue;
             }
-            if !fault!("left-member-stays") {
-                all.members.remove(&id);
+            if !fault!("left-member-stays") && all.members.remove(&id).is_some() {
+                self.members -= 1;
             }
             if all.members.is_empty() {
                 *presence = None;

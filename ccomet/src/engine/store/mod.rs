@@ -42,6 +42,7 @@ use super::{Refusal, Tick, Window};
 use crate::core::health::HealthProblem;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::{Epoch, Spot};
+use crate::core::tally::{StoreFigures, StoreTally};
 use crate::core::time::{LoopTime, UnixMillis};
 use crate::core::window::HistoryLimits;
 
@@ -259,6 +260,16 @@ pub(crate) trait Store: Debug + Send {
     /// Returns what prevents it from keeping or reading messages.
     fn problems(&self) -> Vec<HealthProblem> {
         Vec::new()
+    }
+
+    /// Returns its counts on this loop, if it has any.
+    fn tally(&self) -> Option<&StoreTally> {
+        None
+    }
+
+    /// Returns the counts that all loops share, if there are any.
+    fn figures(&self) -> Option<StoreFigures> {
+        None
     }
 
     /// Returns the greatest epoch that the store has kept.

@@ -65,7 +65,7 @@ pub(crate) fn no_random_bits() -> Response {
 }
 
 /// Answers `/info` of the server.
-pub(crate) fn server_info(channels: usize, subscribers: usize) -> Response {
+pub(crate) fn server_info(channels: u64, subscribers: u64) -> Response {
     let version = env!("CARGO_PKG_VERSION");
     let info = format!(r#"{{"version": "{version}", "channels": {channels}, "subscribers": {subscribers}}}"#);
     response(TEXT, info)

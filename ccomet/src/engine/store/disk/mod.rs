@@ -54,6 +54,7 @@ use super::{
 use crate::core::health::HealthProblem;
 use crate::core::message::{ChannelName, Message};
 use crate::core::position::Epoch;
+use crate::core::tally::{StoreFigures, StoreTally};
 use crate::core::time::LoopTime;
 use crate::core::window::HistoryLimits;
 use crate::engine::Tick;
@@ -91,7 +92,7 @@ pub(crate) struct DiskStore {
     batch: Vec<u8>,
     changes: Vec<Change>,
     /// The batches that the writer has.
-    in_flight: VecDeque<(u64, Vec<Change>)>,
+    in_flight: VecDeque<InFlight>,
     last_batch: u64,
     outcomes: VecDeque<Outcome>,
     /// The number of the last checkpoint to which this loop has contributed.
@@ -102,6 +103,16 @@ pub(crate) struct DiskStore {
     next_checkpoint: NextTime,
     next_sync: NextTime,
     next_look: NextTime,
+    tally: StoreTally,
+}
+
+/// A batch that the writer has.
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    changes: Vec<Change>,
+    /// The time at which the writer got it.
+    since: LoopTime,
 }
 
 /// A change that the log does not have yet.
@@ -154,6 +165,7 @@ impl DiskStore {
             next_checkpoint: NextTime::default(),
             next_sync: NextTime::default(),
             next_look: NextTime::default(),
+            tally: StoreTally::default(),
         }
     }
 
@@ -165,15 +177,15 @@ impl DiskStore {
             .or_insert_with(|| Channel::boxed(0, ChannelRow::new(place.channel.clone(), place.epoch, place.next)))
     }
 
-    fn append(&mut self, place: ChannelPlace<'_>, messages: &[Arc<Message>]) {
+    fn append(&mut self, now: Tick, place: ChannelPlace<'_>, messages: &[Arc<Message>]) {
         let id = self.channel_of(place).id;
         let made = (id == 0).then(|| self.shared.new_channel());
         let id = made.unwrap_or(id);
         if fault!("batch-split-over-frames") && messages.len() > 1 && made.is_none() {
             let (first, rest) = messages.split_at(1);
-            self.append(place, first);
-            self.hand_to_writer();
-            return self.append(ChannelPlace { next: place.next + 1, ..place }, rest);
+            self.append(now, place, first);
+            self.hand_to_writer(now);
+            return self.append(now, ChannelPlace { next: place.next + 1, ..place }, rest);
         }
         let mut writer = RecordWriter { out: &mut self.batch, salt: self.shared.salt };
         if made.is_some() {
@@ -200,9 +212,10 @@ impl DiskStore {
     }
 
     /// Hands the batch to the writer.
-    fn hand_to_writer(&mut self) {
+    fn hand_to_writer(&mut self, now: Tick) {
         self.last_batch += 1;
-        self.in_flight.push_back((self.last_batch, std::mem::take(&mut self.changes)));
+        let changes = std::mem::take(&mut self.changes);
+        self.in_flight.push_back(InFlight { number: self.last_batch, changes, since: now.loop_time });
         let records = std::mem::take(&mut self.batch);
         self.shared.submit(Batch { from: self.index, number: self.last_batch, records });
     }
@@ -239,11 +252,19 @@ impl Store for DiskStore {
         self.shared.problems()
     }
 
+    fn tally(&self) -> Option<&StoreTally> {
+        Some(&self.tally)
+    }
+
+    fn figures(&self) -> Option<StoreFigures> {
+        Some(self.shared.figures())
+    }
+
     fn last_epoch(&self) -> Epoch {
         self.last_epoch
     }
 
-    fn submit(&mut self, _: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted {
+    fn submit(&mut self, now: Tick, place: ChannelPlace<'_>, change: StoreChange<'_>) -> Submitted {
         if !self.shared.has_room_after(self.batch.len()) {
             return Submitted::Refused(NotKept::Unavailable);
         }
@@ -254,7 +275,7 @@ impl Store for DiskStore {
         let id = self.channel_of(place).id;
         let kind = match change {
             StoreChange::Append(messages) => {
-                self.append(place, messages);
+                self.append(now, place, messages);
                 return Submitted::Later;
             }
             // The log does not have the channel.
@@ -341,7 +362,7 @@ impl Store for DiskStore {
 
     fn flush(&mut self, now: Tick) {
         if !self.batch.is_empty() {
-            self.hand_to_writer();
+            self.hand_to_writer(now);
         }
         if self.index == 0 {
             self.keep_time(now);
@@ -354,7 +375,7 @@ impl Store for DiskStore {
             // In this order: the events of all frames before the checkpoint were sent before it was
             // begun.
             let wanted = self.shared.wanted_checkpoint(self.index);
-            self.take_events();
+            self.take_events(now);
             self.conclude();
             if let Some(number) = wanted
                 && self.handing.is_none()
@@ -367,7 +388,7 @@ impl Store for DiskStore {
         let outcome = self.outcomes.pop_front();
         if outcome.is_none() && !self.batch.is_empty() && !fault!("changes-after-outcomes-wait") {
             // Changes that had waited for those whose outcomes the shard has just processed.
-            self.hand_to_writer();
+            self.hand_to_writer(now);
         }
         outcome
     }

@@ -9,7 +9,7 @@ use super::events::{Event, Found};
 use super::index::{ChannelRow, Updates};
 use super::places::{Entry, SegmentId};
 use super::retention::{Drops, Relief};
-use super::{Change, ChangeKind, DiskStore};
+use super::{Change, ChangeKind, DiskStore, InFlight};
 use crate::core::message::ChannelName;
 use crate::core::position::Spot;
 use crate::engine::Tick;
@@ -25,12 +25,13 @@ pub(super) struct Handing {
 }
 
 impl DiskStore {
-    pub(super) fn take_events(&mut self) {
+    pub(super) fn take_events(&mut self, now: Tick) {
         for event in self.shared.take_events(self.index) {
             match event {
-                Event::Written { number, place } => self.written(number, place),
+                Event::Written { number, place } => self.written(now, number, place),
                 Event::Page { read, part } => {
                     self.reads.end_one();
+                    self.tally.pages += 1;
                     self.outcomes.push_back(Outcome::Page { read, part: part.map_err(|_| Unreadable) });
                 }
                 Event::Opened { channel, found } => self.opened(channel, found.map_err(|_| Unreadable)),
@@ -51,9 +52,16 @@ impl DiskStore {
     }
 
     /// Completes the changes of a batch.
-    fn written(&mut self, number: u64, place: Result<(SegmentId, u32), NotKept>) {
-        debug_assert_eq!(self.in_flight.front().map(|batch| batch.0), Some(number), "batches are written in order");
-        let Some((_, changes)) = self.in_flight.pop_front() else { return };
+    fn written(&mut self, now: Tick, number: u64, place: Result<(SegmentId, u32), NotKept>) {
+        debug_assert_eq!(
+            self.in_flight.front().map(|batch| batch.number),
+            Some(number),
+            "batches are written in order"
+        );
+        let Some(InFlight { changes, since, .. }) = self.in_flight.pop_front() else { return };
+        if place.is_ok() {
+            self.tally.commits.note(now.loop_time.saturating_since(since));
+        }
         for Change { channel: name, made, kind } in changes {
             if let Ok((segment, begin)) = place
                 && let Some(channel) = self.channels.get_mut(&name)

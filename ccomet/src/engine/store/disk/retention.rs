@@ -174,6 +174,7 @@ impl SharedStore {
         let length = |id: &SegmentId| self.segment(*id).and_then(|file| file.len()).unwrap_or(0);
         let lengths: Vec<(SegmentId, u64)> = ids.iter().map(|id| (*id, length(id))).collect();
         let mut total: u64 = lengths.iter().map(|(_, length)| length).sum();
+        *lock(&self.measured) = Some((lengths.len() as u64, total));
         let mut excess = Vec::new();
         for (id, length) in lengths.into_iter().filter(|(id, _)| *id < end) {
             if total <= self.settings.bytes_max {

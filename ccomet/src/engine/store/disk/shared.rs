@@ -24,6 +24,7 @@ use super::retention::Compacted;
 use super::settings::StoreSettings;
 use crate::core::health::HealthProblem;
 use crate::core::position::Epoch;
+use crate::core::tally::StoreFigures;
 use crate::engine::store::NotKept;
 
 /// The maximum number of bytes of a frame, unless a single batch is larger.
@@ -115,6 +116,8 @@ pub(crate) struct SharedStore {
     /// The last channel that retention has visited.
     pub(super) visited: Mutex<ChannelId>,
     pub(super) compacted: Mutex<Compacted>,
+    /// The number of segments and their bytes, after the last checkpoint.
+    pub(super) measured: Mutex<Option<(u64, u64)>>,
     /// The messages that cannot be read, which the log of the server has.
     pub(super) reported: Mutex<BTreeSet<(ChannelId, u64)>>,
     inboxes: Vec<Inbox>,
@@ -168,6 +171,7 @@ impl SharedStore {
             files: Mutex::new(BTreeMap::new()),
             visited: Mutex::new(0),
             compacted: Mutex::new(Compacted::default()),
+            measured: Mutex::new(None),
             reported: Mutex::new(BTreeSet::new()),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
             state: Mutex::new(DiskState::Good),
@@ -203,6 +207,13 @@ impl SharedStore {
     pub(super) fn written(&self) -> (LogPosition, u64) {
         let queue = lock(&self.queue);
         (queue.written, queue.bytes_written)
+    }
+
+    /// Returns the counts of the store.
+    pub(super) fn figures(&self) -> StoreFigures {
+        let (_, written_bytes) = self.written();
+        let waiting_bytes = self.bytes_waiting.load(Ordering::Relaxed);
+        StoreFigures { waiting_bytes, written_bytes, log: *lock(&self.measured) }
     }
 
     /// Queues a batch for the writer.
