@@ -35,9 +35,10 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 /// The number of channels that a loop hands over to a checkpoint of the store in one tick.
 #[cfg(feature = "disk")]
 const CHANNELS_AT_ONCE: usize = 1_000;
-/// Reads of one loop that are in progress at a time. Their results are processed in one tick.
+/// Reads of one loop that are in progress at a time: enough for all threads to have work. Their
+/// results are processed in one tick.
 #[cfg(feature = "disk")]
-const READS_AT_ONCE: usize = 16;
+const READS_AT_ONCE: usize = 4;
 /// Places of messages, not in the index yet, that a read gets from its loop.
 #[cfg(feature = "disk")]
 const PLACES_AT_ONCE: u64 = 1_024;
