@@ -103,6 +103,55 @@ fn a_directory_without_a_store_is_refused_and_not_made() {
 }
 
 #[test]
+fn each_subcommand_lists_the_options_that_it_uses_and_no_others() {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).arg("--help").output();
+        String::from_utf8(output.expect("it runs").stdout).expect("text")
+    };
+    const ALL: [&str; 7] = ["--config", "--front", "--admin", "--data", "--loops", "--log", "--open-front"];
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&[], &ALL),
+        (&["config"], &ALL),
+        (&["token"], &["--config"]),
+        (&["import-icomet"], &[]),
+        (&["store"], &["--data", "--config"]),
+        (&["store", "check"], &["--data", "--config"]),
+        (&["store", "backup"], &["--data", "--config"]),
+    ];
+    for (command, expected) in cases {
+        let text = help(command);
+        for option in ALL {
+            let is_listed = text
+                .lines()
+                .any(|line| line.trim_start().starts_with(&format!("{option} ")) || line.trim_start() == option);
+            assert_eq!(is_listed, expected.contains(&option), "{option} of {command:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_directory_is_named_before_or_after_the_tool_or_by_the_settings() {
+    let folder = Folder::new("named");
+    let data = folder.join("data");
+    filled(&data);
+    let data_text = data.to_str().expect("a path");
+    let config = folder.write("store.toml", &format!("[store]\npath = {data_text:?}\n"));
+    let config = config.to_str().expect("a path");
+    for arguments in [
+        &["--data", data_text, "store", "check"][..],
+        &["store", "--data", data_text, "check"],
+        &["store", "check", "--data", data_text],
+        &["--config", config, "store", "check"],
+        &["store", "check", "--config", config],
+        // The directory beside the tool takes precedence.
+        &["--data", "/nowhere", "store", "check", "--data", data_text],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).output().expect("it runs");
+        assert_eq!(output.stdout, b"nothing is wrong\n", "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
 fn a_changed_byte_is_found_and_the_rest_is_salvaged() {
     let folder = Folder::new("changed");
     let (data, new) = (folder.join("data"), folder.join("new"));
