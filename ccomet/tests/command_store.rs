@@ -152,6 +152,15 @@ fn the_directory_is_named_before_or_after_the_tool_or_by_the_settings() {
 }
 
 #[test]
+fn dumping_a_channel_that_does_not_exist_is_an_error_that_names_it() {
+    let folder = Folder::new("unknown");
+    let data = folder.join("data");
+    filled(&data);
+    let error = fail(&data, &["dump", "nosuch"]);
+    assert!(error.contains("has no channel \"nosuch\""), "{error}");
+}
+
+#[test]
 fn a_changed_byte_is_found_and_the_rest_is_salvaged() {
     let folder = Folder::new("changed");
     let (data, new) = (folder.join("data"), folder.join("new"));
@@ -165,11 +174,11 @@ fn a_changed_byte_is_found_and_the_rest_is_salvaged() {
     let to = new.to_str().expect("a path");
     let lost = print(&data, &["salvage", to]);
     assert!(
-        lost.contains("lost: 0000000001.log at byte") && lost.contains("lost: channel news: messages 7 to 7"),
+        lost.contains("lost: 0000000001.log at byte") && lost.contains("lost: channel news: message numbers 7\n"),
         "{lost}"
     );
     assert!(lost.contains("2 channels with 40 messages"), "{lost}");
-    assert!(fail(&data, &["salvage", to]).contains("is there already"));
+    assert!(fail(&data, &["salvage", to]).contains("exists already"));
     assert_eq!(print(&new, &["check"]), "nothing is wrong\n");
     let server = server(&new);
     let expected: Vec<String> = (0..20).filter(|number| *number != 7).map(|number| format!("news {number}")).collect();
