@@ -6,18 +6,24 @@ mod common;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::{Client, Folder, Process, SMALL_STORE, wait_until};
 use serde_json::Value;
 
 fn server(data: &Path) -> Process {
+    Process::run(&mut program(data, "warn"))
+}
+
+/// Returns the command that runs a server with a store, and logs at a level.
+fn program(data: &Path, level: &str) -> Command {
     let config = data.with_extension("toml");
     fs::write(&config, SMALL_STORE).expect("settings");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
-    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "2", "--log", "warn", "--data"]);
-    Process::run(command.arg(data).arg("--config").arg(config))
+    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "2", "--log", level, "--data"]);
+    command.arg(data).arg("--config").arg(config);
+    command
 }
 
 fn store(data: &Path, arguments: &[&str]) -> Output {
@@ -103,6 +109,29 @@ fn a_directory_without_a_store_is_refused_and_not_made() {
 }
 
 #[test]
+fn dumping_a_channel_that_does_not_exist_is_an_error_that_names_it() {
+    let folder = Folder::new("unknown");
+    let data = folder.join("data");
+    filled(&data);
+    let error = fail(&data, &["dump", "nosuch"]);
+    assert!(error.contains("has no channel \"nosuch\""), "{error}");
+}
+
+#[test]
+fn a_start_that_creates_a_store_is_logged() {
+    let folder = Folder::new("created");
+    let data = folder.join("data");
+    let created = format!("created a new store in {}", data.display());
+    for is_first in [true, false] {
+        let mut server = Process::run(program(&data, "info").stderr(Stdio::piped()));
+        let lines = server.errors().map(|line| line.expect("text"));
+        let log: Vec<String> = lines.take_while(|line| !line.contains("serving")).collect();
+        assert_eq!(log.iter().any(|line| line.contains(&created)), is_first, "{log:?}");
+        server.kill();
+    }
+}
+
+#[test]
 fn each_subcommand_lists_the_options_that_it_uses_and_no_others() {
     let help = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).arg("--help").output();
@@ -149,15 +178,6 @@ fn the_directory_is_named_before_or_after_the_tool_or_by_the_settings() {
         let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).output().expect("it runs");
         assert_eq!(output.stdout, b"nothing is wrong\n", "{arguments:?}: {output:?}");
     }
-}
-
-#[test]
-fn dumping_a_channel_that_does_not_exist_is_an_error_that_names_it() {
-    let folder = Folder::new("unknown");
-    let data = folder.join("data");
-    filled(&data);
-    let error = fail(&data, &["dump", "nosuch"]);
-    assert!(error.contains("has no channel \"nosuch\""), "{error}");
 }
 
 #[test]
