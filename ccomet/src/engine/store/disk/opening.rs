@@ -1,4 +1,4 @@
-//! Opening a store: the log behind the last checkpoint is read, and brought into the index. So no
+//! Opening a store: the log after the last checkpoint is read, and brought into the index. So no
 //! channel costs anything at the start, unless something was published in it since then.
 
 use std::collections::btree_map::Entry as MapEntry;
@@ -146,7 +146,7 @@ fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Resu
     Ok((index, log, state))
 }
 
-/// The log behind the last checkpoint, as it is read.
+/// The log after the last checkpoint, as it is read.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     index: &'a Index,
