@@ -28,7 +28,7 @@ impl fmt::Display for Warning {
 #[non_exhaustive]
 pub enum ImportError {
     /// The text is not a configuration of icomet.
-    #[error("this is not a configuration of icomet's: it has neither 'front' nor 'admin'")]
+    #[error("this is not a configuration of icomet: it has neither 'front' nor 'admin'")]
     NotIcomet,
     /// A line that denies access cannot be read: without it, the server would be more open than
     /// before.
@@ -81,7 +81,7 @@ pub fn import_icomet(text: &str) -> Result<(Config, Vec<Warning>), ImportError> 
 }
 
 /// Splits the text into lines. Lines are indented by tabs, one for each section around them. A
-/// section is a name with nothing behind its `:`.
+/// section is a name with nothing after its `:`.
 fn read_lines<'a>(text: &'a str, warnings: &mut Vec<Warning>) -> Result<Vec<Line<'a>>, ImportError> {
     let mut sections: Vec<&str> = Vec::new();
     let mut lines = Vec::new();

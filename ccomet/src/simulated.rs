@@ -18,15 +18,15 @@ use crate::handle::{Handle, LoopMessage};
 use crate::ops::signals;
 use crate::server::{Error, Machine, Server, Sockets};
 
-/// Sizes of a store for tests, which may be smaller than the settings allow.
+/// The sizes of a store on disk, which may be smaller than the settings allow.
 #[cfg(feature = "disk")]
 #[derive(Debug, Clone, Copy)]
 pub struct StoreSizes {
     /// The bytes of a segment of the log.
     pub segment_bytes: u32,
-    /// The bytes of the log, and the time, between two checkpoints.
+    /// The bytes of the log between two checkpoints.
     pub checkpoint_bytes: u64,
-    /// See `checkpoint_bytes`.
+    /// The time between two checkpoints, if anything was published.
     pub checkpoint_interval: std::time::Duration,
     /// The number of channels that a loop hands over to a checkpoint in one tick.
     pub channels_at_once: usize,
@@ -69,7 +69,9 @@ impl Simulated {
         Self::start_with(sim, config, |_| {})
     }
 
-    /// Starts a server in a simulation, over a store with the given faults.
+    /// Starts a server on an unreliable store for tests. The store is slow, refuses changes,
+    /// becomes unreachable and loses messages at random, as `store` sets. With `None`, this is the
+    /// same as [`start`](Self::start).
     ///
     /// # Errors
     /// As for [`Server::bind`].
@@ -77,7 +79,8 @@ impl Simulated {
         Self::start_with(sim, config, |server| server.store = store)
     }
 
-    /// Starts a server that `prepare` changes before it [runs](Server::run).
+    /// Starts a server in a simulation, after `prepare` has changed it, for instance with
+    /// [`Server::on_call`].
     ///
     /// # Errors
     /// As for [`Server::bind`].
@@ -89,7 +92,9 @@ impl Simulated {
         Self::start_at(sim, &machine, config, prepare)
     }
 
-    /// Starts a server whose store, if `config.store.path` is set, is on a simulated disk.
+    /// Starts a server on a simulated disk, which has the store if `config.store.path` is set.
+    /// [`start`](Self::start) uses a new, empty disk instead. The disk outlives the server, so a
+    /// test can start another server with the same store.
     ///
     /// # Errors
     /// As for [`Server::bind`].
@@ -98,7 +103,8 @@ impl Simulated {
         Self::start_at(sim, &Self::machine(sim, disk), config, |_| {})
     }
 
-    /// Starts a server on a simulated disk, with a store of these sizes.
+    /// Starts a server on a simulated disk, as [`start_on`](Self::start_on) does, with a store of
+    /// these sizes.
     ///
     /// # Errors
     /// As for [`Server::bind`].
@@ -174,8 +180,8 @@ impl Simulated {
         }
     }
 
-    /// Returns the most units of work that any loop has used in one tick for messages to patterns
-    /// and for the initial history of new patterns.
+    /// Returns the greatest number of units of work that a loop has spent in one tick on messages
+    /// to patterns and on the initial history of new patterns.
     pub fn most_work(&self) -> usize {
         let most = self.loops.iter().map(|id| {
             self.sim

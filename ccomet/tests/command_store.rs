@@ -6,18 +6,24 @@ mod common;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use common::{Client, Folder, Process, SMALL_STORE, wait_until};
 use serde_json::Value;
 
 fn server(data: &Path) -> Process {
+    Process::run(&mut program(data, "warn"))
+}
+
+/// Returns the command that runs a server with a store, and logs at a level.
+fn program(data: &Path, level: &str) -> Command {
     let config = data.with_extension("toml");
     fs::write(&config, SMALL_STORE).expect("settings");
     let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
-    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "2", "--log", "warn", "--data"]);
-    Process::run(command.arg(data).arg("--config").arg(config))
+    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--loops", "2", "--log", level, "--data"]);
+    command.arg(data).arg("--config").arg(config);
+    command
 }
 
 fn store(data: &Path, arguments: &[&str]) -> Output {
@@ -103,6 +109,78 @@ fn a_directory_without_a_store_is_refused_and_not_made() {
 }
 
 #[test]
+fn dumping_a_channel_that_does_not_exist_is_an_error_that_names_it() {
+    let folder = Folder::new("unknown");
+    let data = folder.join("data");
+    filled(&data);
+    let error = fail(&data, &["dump", "nosuch"]);
+    assert!(error.contains("has no channel \"nosuch\""), "{error}");
+}
+
+#[test]
+fn a_start_that_creates_a_store_is_logged() {
+    let folder = Folder::new("created");
+    let data = folder.join("data");
+    let created = format!("created a new store in {}", data.display());
+    for is_first in [true, false] {
+        let mut server = Process::run(program(&data, "info").stderr(Stdio::piped()));
+        let lines = server.errors().map(|line| line.expect("text"));
+        let log: Vec<String> = lines.take_while(|line| !line.contains("serving")).collect();
+        assert_eq!(log.iter().any(|line| line.contains(&created)), is_first, "{log:?}");
+        server.kill();
+    }
+}
+
+#[test]
+fn each_subcommand_lists_the_options_that_it_uses_and_no_others() {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).arg("--help").output();
+        String::from_utf8(output.expect("it runs").stdout).expect("text")
+    };
+    const ALL: [&str; 7] = ["--config", "--front", "--admin", "--data", "--loops", "--log", "--open-front"];
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&[], &ALL),
+        (&["config"], &ALL),
+        (&["token"], &["--config"]),
+        (&["import-icomet"], &[]),
+        (&["store"], &["--data", "--config"]),
+        (&["store", "check"], &["--data", "--config"]),
+        (&["store", "backup"], &["--data", "--config"]),
+    ];
+    for (command, expected) in cases {
+        let text = help(command);
+        for option in ALL {
+            let is_listed = text
+                .lines()
+                .any(|line| line.trim_start().starts_with(&format!("{option} ")) || line.trim_start() == option);
+            assert_eq!(is_listed, expected.contains(&option), "{option} of {command:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_directory_is_named_before_or_after_the_tool_or_by_the_settings() {
+    let folder = Folder::new("named");
+    let data = folder.join("data");
+    filled(&data);
+    let data_text = data.to_str().expect("a path");
+    let config = folder.write("store.toml", &format!("[store]\npath = {data_text:?}\n"));
+    let config = config.to_str().expect("a path");
+    for arguments in [
+        &["--data", data_text, "store", "check"][..],
+        &["store", "--data", data_text, "check"],
+        &["store", "check", "--data", data_text],
+        &["--config", config, "store", "check"],
+        &["store", "check", "--config", config],
+        // The directory beside the tool takes precedence.
+        &["--data", "/nowhere", "store", "check", "--data", data_text],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).output().expect("it runs");
+        assert_eq!(output.stdout, b"nothing is wrong\n", "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
 fn a_changed_byte_is_found_and_the_rest_is_salvaged() {
     let folder = Folder::new("changed");
     let (data, new) = (folder.join("data"), folder.join("new"));
@@ -116,11 +194,11 @@ fn a_changed_byte_is_found_and_the_rest_is_salvaged() {
     let to = new.to_str().expect("a path");
     let lost = print(&data, &["salvage", to]);
     assert!(
-        lost.contains("lost: 0000000001.log at byte") && lost.contains("lost: channel news: messages 7 to 7"),
+        lost.contains("lost: 0000000001.log at byte") && lost.contains("lost: channel news: message numbers 7\n"),
         "{lost}"
     );
     assert!(lost.contains("2 channels with 40 messages"), "{lost}");
-    assert!(fail(&data, &["salvage", to]).contains("is there already"));
+    assert!(fail(&data, &["salvage", to]).contains("exists already"));
     assert_eq!(print(&new, &["check"]), "nothing is wrong\n");
     let server = server(&new);
     let expected: Vec<String> = (0..20).filter(|number| *number != 7).map(|number| format!("news {number}")).collect();

@@ -1,6 +1,6 @@
 //! Datagrams: a DNS forwarder. It passes queries of clients on to an upstream server under ids of
-//! its own, asks again if no answer comes, and gives up with SERVFAIL. The number of queries under
-//! way is bounded, and so is everything that a client can make it keep.
+//! its own, asks again if no answer comes, and gives up with SERVFAIL. The number of queries in
+//! progress is bounded, and so is all memory that a client can make it use.
 //!
 //! Try it: `cargo run -p examples --example dns_forwarder -- 127.0.0.1:5353 9.9.9.9:53`, then
 //! `dig @127.0.0.1 -p 5353 example.org`.

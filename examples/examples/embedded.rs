@@ -1,7 +1,9 @@
 //! The whole comet server inside another program, on an address that the program chooses.
 //!
-//! Try it: `cargo run -p examples --example embedded`, then
-//! `curl -d hello 127.0.0.1:7777/channels/news`.
+//! Try it: `cargo run -p examples --example embedded`, then in two other terminals:
+//!
+//!     curl -N -H 'Accept: text/event-stream' 127.0.0.1:7777/channels/news
+//!     curl -d hello 127.0.0.1:7777/channels/news
 
 use ccomet::{Config, Server};
 

@@ -2,7 +2,8 @@
 //! event stream.
 //!
 //! Try it: `cargo run -p examples --example fetch -- 127.0.0.1:7777 /world` beside the example
-//! `hello_http`, or `... -- 127.0.0.1:8100 /channels/news text/event-stream` beside the server.
+//! `hello_http`, or `... -- 127.0.0.1:8100 /channels/news text/event-stream` beside a comet server
+//! (`cargo run --release`).
 
 use std::io::Write;
 use std::time::Duration;

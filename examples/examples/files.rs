@@ -2,8 +2,8 @@
 //!
 //! Try it: `cargo run -p examples --example files -- 127.0.0.1:7777 demos`, then:
 //!
-//!     curl -i 127.0.0.1:7777/
-//!     curl -O 127.0.0.1:7777/some-file; curl -C - -O 127.0.0.1:7777/some-file
+//!     curl -i 127.0.0.1:7777/web/chat.html
+//!     curl -s -D - -o /dev/null -r 0-99 127.0.0.1:7777/chat.png
 
 use sealed::{Config, EventLoop, Workers};
 use sealed_http::site::Directory;

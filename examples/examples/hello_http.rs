@@ -1,4 +1,4 @@
-//! An HTTP server without channels: a handler that answers each request at once.
+//! The smallest HTTP server: a handler that answers each request at once.
 //!
 //! Try it: `cargo run -p examples --example hello_http`, then `curl -i 127.0.0.1:7777/world`.
 

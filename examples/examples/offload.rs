@@ -1,4 +1,4 @@
-//! Work that blocks: workers compute what takes long, and their answers come back as messages.
+//! Work that blocks: workers compute answers that take long, which come back as messages.
 //!
 //! Try it: `cargo run -p examples --example offload`, then `nc 127.0.0.1 7777` and a number per
 //! line. The answer is the number of primes up to it.

@@ -3,7 +3,7 @@
 //!
 //! Try it: `cargo run -p examples --example run_process -- 127.0.0.1:7777 sort`, then
 //! `printf 'b\na\n' | nc -N 127.0.0.1 7777`. A connection is the standard input and output of its
-//! process. A client that goes ends its process.
+//! process. If a client disconnects, its process ends.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};

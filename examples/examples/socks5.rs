@@ -1,9 +1,10 @@
-//! A SOCKS5 proxy (RFC 1928, RFC 1929): a handshake in steps, connections to where a client asks, a
-//! rule for what clients may reach, rates, and one idle limit for both directions.
+//! A SOCKS5 proxy (RFC 1928, RFC 1929): a handshake in steps, connections to hosts that clients
+//! name, a rule for what clients may reach, rates, and one idle limit for both directions.
 //!
 //! Try it: `cargo run -p examples --example socks5 -- 127.0.0.1:1080`, then
-//! `curl --socks5-hostname 127.0.0.1:1080 https://example.org`. `--user NAME:PASSWORD` asks for
-//! these, `--rate BYTES` limits the bytes per second of each client in each direction, and
+//! `curl --socks5-hostname 127.0.0.1:1080 https://example.org`. `--user NAME:PASSWORD` requires
+//! these of clients, `--rate BYTES` limits the bytes per second of each client in each direction,
+//! and
 //! `--private` lets clients reach private networks and the machine of the proxy too.
 
 use std::net::IpAddr;

@@ -2,8 +2,8 @@
 //! and are cancelled.
 //!
 //! Try it: `cargo run -p examples --example timers`, then `nc 127.0.0.1 7777`. `ring 5` rings in
-//! five seconds, `later` moves the last timer to five seconds from now, `cancel` cancels it, `tick`
-//! ticks every second. A client that sends nothing for a minute is disconnected.
+//! five seconds, `later` moves the last timer to five seconds from now, `cancel` cancels it, and
+//! `tick` sends a line every second. A client that sends nothing for a minute is disconnected.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! A Unix socket: only the address differs from TCP.
 //!
 //! Try it: `cargo run -p examples --example unix -- unix:/tmp/counter.sock`, then
-//! `nc -U /tmp/counter.sock`. Each line is a name, and the answer is how often that name has come.
+//! `nc -U /tmp/counter.sock`. Send a name per line; the answer is how often that name was sent.
 
 use std::collections::HashMap;
 

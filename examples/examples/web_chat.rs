@@ -1,6 +1,7 @@
-//! A chat in a browser: a page, and a WebSocket that passes each text on to all who have it open.
+//! A chat in a browser: a page, and WebSockets: each text from one is passed on to all.
 //!
-//! Try it: `cargo run -p examples --example web_chat`, then open <http://127.0.0.1:7777/> twice.
+//! Try it: `cargo run -p examples --example web_chat`, then open <http://127.0.0.1:7777/> in two
+//! windows.
 
 use sealed::{Config, ConnectionId, EventLoop};
 use sealed_http::site::{Message, StaticFile, WebSockets};

@@ -21,13 +21,13 @@
 //!
 //! # What several pages have in common
 //!
-//! A function that takes a page and returns one is all that a "middleware" needs to be:
+//! A middleware is a function that takes a page and returns a page:
 //!
 //! ```
 //! use sealed_http::site::Params;
 //! use sealed_http::{Problem, Request, Response, Site};
 //!
-//! /// Lets only those in who know the token.
+//! /// Answers 401 to requests without the token.
 //! fn guarded<S, R: Into<Response>>(
 //!     page: impl Fn(&mut S, &Request<'_>, &Params<'_>) -> R + Send + 'static,
 //! ) -> impl Fn(&mut S, &Request<'_>, &Params<'_>) -> Response + Send + 'static {

@@ -14,7 +14,7 @@ use crate::tls;
 /// Maximum number of slices in one vectored write.
 const SLICES_MAX: usize = 64;
 
-/// Shared bytes up to this length are copied behind the queued output, which is cheaper than a
+/// Shared bytes up to this length are copied after the queued output, which is cheaper than a
 /// slice of their own.
 const COPY_MAX: usize = 256;
 

@@ -6,8 +6,8 @@ use crate::socket::SocketOptions;
 
 /// Limits of one service of an event loop.
 ///
-/// Multiply those that hold for one connection by [`connections_max`](Self::connections_max) to see
-/// what all connections together may take. There is no idle limit: a service sets deadlines.
+/// Multiply the limits of one connection by [`connections_max`](Self::connections_max) to see what
+/// all connections together may use. There is no idle limit: a service sets deadlines.
 ///
 /// Take the fields that you do not set from [`Default`], as in
 /// `Config { backlog: 64, ..Config::default() }`: a minor version may add fields.

@@ -292,7 +292,7 @@ impl From<IpAddr> for Multicast {
 pub enum Sent {
     /// The kernel has taken the datagram.
     Taken,
-    /// The datagram waits, behind those that were sent before it, until the kernel takes it.
+    /// The datagram waits, after those that were sent before it, until the kernel takes it.
     /// [`Service::datagrams_drained`](crate::Service::datagrams_drained) reports when none waits
     /// any more.
     Queued,

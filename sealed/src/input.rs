@@ -3,7 +3,7 @@
 /// The received bytes of one connection, lent to the service for one call.
 ///
 /// The bytes are contiguous. Taken bytes are gone; untaken bytes are shown again by the next call,
-/// with any newer bytes behind them.
+/// with any newer bytes after them.
 #[derive(Debug)]
 pub struct Input<'a> {
     bytes: &'a [u8],

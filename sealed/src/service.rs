@@ -58,7 +58,7 @@ pub trait Service: Sized + 'static {
 
     /// Handles received bytes. `input` holds all bytes that have been received and not taken yet.
     /// The service takes what it can use and leaves the rest, which the next call shows again with
-    /// any newer bytes behind it.
+    /// any newer bytes after it.
     ///
     /// If a service leaves [`Config::input_bytes_max`](crate::Config::input_bytes_max) bytes
     /// untaken, the loop reads no more until the service takes some of them, in a call that it

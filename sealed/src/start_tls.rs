@@ -14,7 +14,7 @@ impl<S: Service> Context<S> {
     /// Take the command from the [`Input`](crate::Input) first. Output that is queued is sent as
     /// plain text, before the handshake; output that is written from now on is sent encrypted,
     /// after the handshake. Input that the service has not taken counts as the beginning of the
-    /// handshake. So plain text sent right behind the command, by the peer or by an attacker, makes
+    /// handshake. So plain text sent right after the command, by the peer or by an attacker, makes
     /// the handshake fail; the service never sees it.
     ///
     /// [`Service::secured`] reports the end of the handshake, which has

@@ -20,12 +20,13 @@ settings! {
         audience: Option<String> = none;
         /// Cookie that may hold a token; empty: none.
         cookie: String = "ccomet_token" => "ccomet_token".to_owned();
-        /// Time by which the beginning of a token (`nbf`) may be ahead of this server's clock.
+        /// Time by which the start of a token's validity (`nbf`) may be ahead of this server's
+        /// clock.
         leeway_s: u64 = 60 s, [0..=3_600 s], answers = "token_not_yet";
         /// Time between the warning on a stream and the end of its token.
         warning_s: u64 = 30 s, [1..=86_400 s];
-        /// What a client without a token may do. Without it: everything if there are no keys,
-        /// otherwise nothing.
+        /// What a client without a token may do. If it is not set, a client without a token may do
+        /// everything if there are no keys, and otherwise nothing.
         #[serde(skip_serializing_if = "Option::is_none")]
         anonymous: Option<Anonymous> = none;
     }

@@ -41,7 +41,7 @@ pub enum ConfigError {
     /// The front would be open to every client.
     #[error(
         "front.listen = {0} is reachable from other machines, and anyone there could publish and subscribe. Name the \
-         networks that may come in (front.allow), require tokens (auth.keys), or open it deliberately \
+         networks that may connect (front.allow), require tokens (auth.keys), or open it deliberately \
          (front.open = true, or --open-front)"
     )]
     OpenFront(SocketAddr),
@@ -61,19 +61,21 @@ pub enum ConfigError {
     #[error(transparent)]
     Auth(#[from] AuthError),
     /// The admin listener would be open to every client.
-    #[error("admin.listen = {0} is reachable from other machines. Name the networks that may come in (admin.allow)")]
+    #[error("admin.listen = {0} is reachable from other machines. Name the networks that may connect (admin.allow)")]
     OpenAdmin(SocketAddr),
     /// Proxies are to name their clients, and no proxy is trusted.
     #[error("{0} is set, and front.trusted_proxies names no proxy that could connect")]
     NoProxy(&'static str),
     /// The admin listener would be open to every client of a proxy.
-    #[error("admin.proxy_protocol is set: name the networks whose clients may come in by a proxy (admin.allow)")]
+    #[error("admin.proxy_protocol is set: name the networks whose clients may connect through a proxy (admin.allow)")]
     ProxiedAdmin,
     /// The program was built without the store on disk.
     #[error("store.path is set, and this program was built without the feature `disk`")]
     NoDisk,
     /// An origin does not have the form in which browsers send it.
-    #[error("{setting} has {origin:?}: an origin is like https://example.org, without a path, or \"*\" alone for any")]
+    #[error(
+        "{setting} has {origin:?}: an origin has the form https://example.org, without a path; the list [\"*\"] allows any"
+    )]
     Origin {
         /// The setting.
         setting: &'static str,
@@ -81,7 +83,7 @@ pub enum ConfigError {
         origin: String,
     },
     /// A host is not a plain host name.
-    #[error("{setting} has {host:?}: a host is a name alone, like comet.example.org, without a port")]
+    #[error("{setting} has {host:?}: a host is a name without a port, such as comet.example.org")]
     Host {
         /// The setting.
         setting: &'static str,

@@ -38,7 +38,9 @@ settings! {
         /// addresses.
         addresses_max: usize = 100_000, [1..];
         /// Channels of the server. A sixteenth of them is reserved for the admin listener and
-        /// loopback.
+        /// loopback. With a store on disk, only the channels in memory count, and the store may
+        /// have any number of others: a channel that is not used for `times.channel_linger_s`, or
+        /// the longest unused one at this limit, is unloaded, and loaded again when it is used.
         channels_max: usize = 100_000, [1..], answers = "channel_limit";
         /// Channels on each loop that one message from the front to a pattern may reach. A message
         /// for more of them reaches none. It counts as a publish in each channel.
@@ -48,7 +50,7 @@ settings! {
         /// Existing channels that clients of one address of the front (for IPv6, of one /64)
         /// created, and those created with tokens of one subject. Loopback's address is not
         /// limited. A channel no longer counts when it passes to the back end
-        /// (`history.total_bytes_max`).
+        /// (`history.total_bytes_max`), or when a store on disk unloads it (`channels_max`).
         channels_per_client_max: usize = 5_000, [1..], answers = "client_limit";
         /// Followed patterns to which one client, an address or a subject, subscribed first.
         patterns_per_client_max: usize = 20, [1..=10_000], answers = "client_limit";
@@ -57,7 +59,8 @@ settings! {
         patterns_max: usize = 100, [1..=10_000], answers = "pattern_limit";
         /// Subscribers of the server.
         subscribers_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
-        /// Members of one channel whose presence is recorded.
+        /// Members of one channel that the server records. It ignores further ones, and marks the
+        /// list of members as incomplete.
         members_per_channel_max: usize = 1_000, [1..=1_000_000];
         /// Subscribers of one channel on one loop.
         subscribers_per_channel_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
@@ -98,9 +101,11 @@ settings! {
         bytes_max: usize = 1 MiB, [1 B..];
         /// Time for which a message is kept.
         age_max_s: u64 = 86_400 s, [1 s..];
-        /// Bytes that all channels of the process keep together; each loop has an equal share for
-        /// its own channels. Beyond it, the client whose channels keep most loses its oldest
-        /// messages. *Limits* in OPERATING.md says what counts, and whose channels come last.
+        /// Bytes that all channels of the process keep in memory together; each loop has an equal
+        /// share for its own channels. Beyond it, the client whose channels keep most loses its
+        /// oldest messages. With a store on disk, these messages leave the memory only, and are
+        /// read from the disk. *Limits* in OPERATING.md says what counts, and whose channels come
+        /// last.
         total_bytes_max: usize = 256 MiB, [1 B..];
         /// Idempotency keys of all channels together; each loop has an equal share for its own
         /// channels. Beyond it, the oldest keys are dropped, those of the publisher with most keys
@@ -119,13 +124,13 @@ settings! {
         heartbeat_s: u64 = 15 s, [1..=86_400 s];
         /// Wait of a long poll that does not name a wait; at most `poll_wait_max_s`.
         poll_wait_s: u64 = 30 s, [0..];
-        /// Longest wait that a long poll may name.
+        /// Longest wait of a long poll. A poll that names a longer one waits for this time.
         poll_wait_max_s: u64 = 60 s, [1..=86_400 s];
         /// Wait of a classic poll. The default is longer than its clients' own limits, and shorter
         /// than those of most proxies.
         classic_poll_s: u64 = 55 s, [1..=86_400 s];
-        /// Time for the head of a request to arrive, and longest pause in its body, which has to
-        /// arrive at 1,000 bytes per second in the long run.
+        /// Time for the head of a request to arrive, and longest pause in its body. On average, a
+        /// body has to arrive at 1,000 bytes per second or more.
         request_s: u64 = 20 s, [1..=86_400 s], answers = "request_timeout";
         /// Time for a message on a WebSocket to arrive completely, from its first byte.
         message_s: u64 = 20 s, [1..=86_400 s];
@@ -140,12 +145,15 @@ settings! {
         /// refused, and its message may or may not be published: a publisher that sent an
         /// idempotency key can publish the message again.
         reply_s: u64 = 10 s, [1..=3_600 s], answers = "unavailable";
-        /// Time for which a channel without readers stays on a loop.
+        /// Time for which a loop continues to follow a channel after its last reader on this loop
+        /// has left, and for which a channel that nobody uses stays in memory if it is in a store
+        /// on disk.
         channel_linger_s: u64 = 60 s, [1..=86_400 s];
         /// Time for which a channel without history, readers and members keeps its message
         /// numbering after its last use.
         channel_idle_s: u64 = 3_600 s, [1 s..];
-        /// Time for a shutdown.
+        /// Longest time of a shutdown. Within it, the server closes its streams one after the
+        /// other.
         drain_s: u64 = 10 s, [1..=86_400 s];
     }
 }
@@ -154,7 +162,8 @@ settings! {
     /// The behavior of the API of icomet.
     #[derive(Copy)]
     pub struct Icomet in [icomet] {
-        /// Whether a subscription needs the token of a signed channel: `token` if so.
+        /// Whether a subscription needs the token that `/sign` has issued for its channel (`token`)
+        /// or not (`none`).
         auth: IcometAuth = "none" => IcometAuth::None;
         /// Silence after which the server sends a client a `noop`.
         polling_timeout_s: u64 = 60 s, [1..=86_400 s];

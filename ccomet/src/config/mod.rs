@@ -67,7 +67,7 @@ pub struct Config {
     pub log: Log,
     /// Requests to the site's back end.
     pub hooks: Hooks,
-    /// Deviating settings for channels by their names.
+    /// Settings for channels by their names, in place of the general ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
 }
@@ -85,8 +85,8 @@ settings! {
         /// Networks whose clients may not connect, even if they are in `allow`.
         #[serde(deserialize_with = "networks::read")]
         deny: Vec<IpNet> = [], answers = "forbidden";
-        /// Networks of proxies that name the client of a request. Rules and limits hold for the
-        /// address that they name.
+        /// Networks of proxies that name the client of a request. Rules and limits by address apply
+        /// to the address that they name.
         #[serde(deserialize_with = "networks::read")]
         trusted_proxies: Vec<IpNet> = [];
         /// Whether trusted proxies name the client by the PROXY protocol, before the first request.
@@ -94,8 +94,8 @@ settings! {
         proxy_protocol: bool = false;
         /// Header field in which trusted proxies name the client.
         forwarded_by: ForwardedBy = "X-Forwarded-For" => ForwardedBy::XForwardedFor;
-        /// Lets every client publish and subscribe although the front is not on loopback, has no
-        /// `allow`, and asks for no tokens.
+        /// Whether the server may start with a front that is open to every client: not on loopback,
+        /// without `allow`, and without tokens. Otherwise it refuses to start.
         open: bool = false;
         /// Whether clients may subscribe to patterns of channels, such as `news.*`, and so learn
         /// the names of all matching channels.
@@ -107,9 +107,11 @@ settings! {
         /// network limits access to the front: otherwise a page can point its own host name at the
         /// front (DNS rebinding), and read what its visitor can read.
         hosts: Vec<String> = [], answers = "host_unknown";
-        /// Names of further header fields that requests of pages of these origins may have, at most
-        /// 100. Always allowed are those that the API uses, `X-Requested-With`, `X-CSRF-Token`, and
-        /// those of tracing (`traceparent`, `tracestate`, `baggage`, `sentry-trace`).
+        /// Names of further header fields that requests from pages of these origins may have, at
+        /// most 100. The fields that the API uses are always allowed, and so are
+        /// `X-Requested-With`,
+        /// `X-CSRF-Token`, and the fields of tracing (`traceparent`, `tracestate`, `baggage`,
+        /// `sentry-trace`).
         headers: Vec<String> = [];
         /// APIs that the front serves.
         apis: Vec<Api> = ["native", "classic", "icomet"] => vec![Api::Native, Api::Classic, Api::Icomet];
@@ -120,12 +122,14 @@ settings! {
 }
 
 settings! {
-    /// The private listener: everything that the front does, and closing channels.
+    /// The private listener: everything that the front does, and listing, inspecting, clearing and
+    /// closing channels.
     pub struct Admin in [admin] {
         /// Address or name, with a port, on which the listener accepts connections.
         #[serde(deserialize_with = "listen::deserialize")]
         listen: SocketAddr = "127.0.0.1:8000" => SocketAddr::from(([127, 0, 0, 1], 8000));
-        /// Networks whose clients may connect. It is required if the listener is not on loopback.
+        /// Networks whose clients may connect. The list is required if the listener is not on
+        /// loopback.
         #[serde(deserialize_with = "networks::read")]
         allow: Vec<IpNet> = [], answers = "forbidden";
         /// Networks whose clients may not connect, even if they are in `allow`.

@@ -25,12 +25,16 @@ pub(crate) static ROWS: [Section; 10] = [
 const INTRODUCTION: &str = "\
 # Settings
 
-`ccomet config --reference` prints this page from the tables in the source. `ccomet config` prints the settings in
-force, as TOML, with `(secret)` in place of each secret; a file in which a secret is `(secret)` is refused. The file
-itself has plain numbers: `message_bytes_max = 65536`. A setting whose name ends in `_s` is in seconds, one in `_ms` in
-milliseconds. The error code is that of the answer if a setting refuses a request ([errors](../ccomet/API.md#errors)).
+The server reads its settings from a TOML file (`ccomet --config FILE`) when it starts; each setting has a default.
+`ccomet config` prints the settings in force, as TOML, with `(secret)` in place of each secret; the server refuses a
+file in which a secret is `(secret)`. `ccomet config --reference` prints this page.
+
+In the file, a number has no unit and no separators: `message_bytes_max = 65536`. A setting whose name ends in `_s` is
+in seconds, and one whose name ends in `_ms` in milliseconds. If a setting makes the server refuse requests, the column
+*error code* has the `code` of the answer ([errors](../ccomet/API.md#errors)).
 
 Outside of the tables, `loops` is the number of event loops, each with a thread; by default there is one for each core.
+The *front* is the public listener, the *admin listener* the private one, and the *back end* the site's own program.
 ";
 
 impl Config {

@@ -89,7 +89,7 @@ impl Settings for Rule {
     const SECTION: Section = Section {
         name: "rules",
         meaning: "Settings for the channels whose names match a pattern. The file has a `[[rules]]` for each rule, at most 1,000; \
-                  the first whose `channels` match a channel's name holds for it \
+                  the first whose `channels` match a channel's name applies to it \
                   ([rules by name](../ccomet/API.md#rules-by-name)).",
         rows: &[
             Row {
@@ -143,7 +143,7 @@ impl Settings for Rule {
                           (`anyone`), those of them with a token (`token`), or the admin listener alone (`admin`).",
                 ..CLIENTS
             },
-            Row { name: "publish", meaning: "Which clients may publish, likewise.", ..CLIENTS },
+            Row { name: "publish", meaning: "Which clients may publish, with the same values.", ..CLIENTS },
         ],
     };
 

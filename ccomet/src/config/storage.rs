@@ -13,12 +13,12 @@ pub enum SyncMode {
     /// Before the publisher is answered. Nothing that was accepted is lost.
     Commit,
     /// At an interval, of about a second if little is published. If the machine loses power or its
-    /// system fails, what was accepted within the last interval may be lost; if only the server
-    /// ends, nothing is.
+    /// system fails, what was accepted within the last interval may be lost; nothing is lost if
+    /// only the server ends.
     Interval,
     /// When the operating system chooses to, usually within half a minute. If the machine loses
-    /// power or its system fails, what was accepted since may be lost; if only the server ends,
-    /// nothing is.
+    /// power or its system fails, what was accepted since then may be lost; nothing is lost if only
+    /// the server ends.
     Never,
 }
 
@@ -26,14 +26,14 @@ settings! {
     /// The store on disk. With a `path`, messages, their numbers, idempotency keys and positions
     /// survive a restart, and the history may be larger than the memory.
     pub struct Storage in [store] {
-        /// Directory of the store, which is created if it does not exist, and which one server uses
-        /// at a time; the same as `--data`. Without it, messages are in memory and end with the
-        /// server.
+        /// Directory of the store, also set by `--data`. The server creates it if it does not
+        /// exist; one server can use it at a time. Without a path, messages are in memory, and are
+        /// lost when the server ends.
         path: Option<PathBuf> = none;
         /// When publications are put on the disk: before the publisher is answered (`commit`), at
-        /// an interval, or when the operating system chooses to (`never`). With `interval` and
-        /// `never`, a power cut may take what was accepted shortly before; the end of the server
-        /// alone takes nothing.
+        /// an interval (`interval`), or when the operating system chooses to (`never`). With
+        /// `interval` and `never`, a power cut may lose what was accepted shortly before; nothing
+        /// is lost if only the server ends.
         sync: SyncMode = "commit" => SyncMode::Commit;
         /// The interval of `sync = "interval"`. If little is published, it is about a second.
         sync_interval_ms: u64 = 100 ms, [1..=60_000 ms];
@@ -47,8 +47,9 @@ settings! {
         /// Newest messages of each channel in use that the server holds in memory, as far as
         /// `history.total_bytes_max` allows. Older ones are read from the disk.
         window_messages_max: usize = 1_000, [1..=1_048_576];
-        /// The index is updated when the message log has grown by so many bytes, and once a minute
-        /// if anything was published. What was written since is read when the server starts.
+        /// Bytes by which the message log grows before the index is updated (a checkpoint). The
+        /// index is also updated once a minute if anything was published. A start reads what was
+        /// written since the last checkpoint.
         checkpoint_bytes: u64 = 64 MiB, [1 MiB..=4 GiB];
         /// Bytes of one segment, a file of the message log.
         segment_bytes: u32 = 64 MiB, [1 MiB..=1 GiB];

@@ -61,9 +61,9 @@ pub(crate) fn check(
 /// name: Type = DEFAULT, [MIN..=MAX], answers = "error_code";
 /// ```
 ///
-/// A number may have a unit behind it: `B`, `KiB`, `MiB`, `GiB`, `s` or `ms`. The range `[MIN..]`
+/// A number may have a unit after it: `B`, `KiB`, `MiB`, `GiB`, `s` or `ms`. The range `[MIN..]`
 /// has no greatest value, but seconds have to fit into 64 bits as milliseconds. A default other
-/// than a number, `true`, `false`, `[]` or `none` stands there as in TOML, and behind `=>` as in
+/// than a number, `true`, `false`, `[]` or `none` stands there as in TOML, and after `=>` as in
 /// Rust. Range and code are optional; a row has a range if it is a number.
 macro_rules! settings {
     (

@@ -21,7 +21,7 @@ pub struct Holdings {
     /// Channels held by their shards.
     pub channels: usize,
     /// Slots for channels in their shards, free ones included: a slot is released when all slots
-    /// behind it are free.
+    /// after it are free.
     pub channel_places: usize,
     /// Names held by the channels' shards.
     pub names: usize,

@@ -222,7 +222,7 @@ pub(crate) struct MessageExtra {
     /// Whether it was published to all channels at once.
     pub(crate) is_broadcast: bool,
     /// In the channel of a pattern: the channel in which the message was published, and the spot
-    /// behind the message there.
+    /// after the message there.
     pub(crate) origin: Option<(ChannelName, Spot)>,
 }
 
@@ -275,7 +275,7 @@ impl Message {
         expires.is_some_and(|expires| expires <= now)
     }
 
-    /// Returns the channel in which the message was published and the spot behind it there, if that
+    /// Returns the channel in which the message was published and the spot after it there, if that
     /// is another channel than the one it is read in.
     pub(crate) fn origin(&self) -> Option<(&ChannelName, Spot)> {
         let (channel, spot) = self.extra.as_ref()?.origin.as_ref()?;

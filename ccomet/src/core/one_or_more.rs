@@ -1,6 +1,6 @@
 //! A list of at least one item. A single item, the most frequent case, needs no allocation.
 
-/// A first item, and those behind it.
+/// A first item, and those after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OneOrMore<T> {
     pub(crate) first: T,

@@ -99,7 +99,7 @@ pub(crate) enum Problem {
     NotAllowed(Denial),
     Forbidden,
     NotFound,
-    /// The unknown path segment is one behind a channel.
+    /// The unknown path segment is one after a channel.
     UnknownPart,
     UnknownChannel,
     WrongToken,
@@ -259,8 +259,8 @@ impl Problem {
             Self::BadCallback => "'callback' must be a JavaScript identifier, dotted or indexed, of at most 128 bytes.",
             Self::BadOrigin => "'origin' is not an origin whose pages may read from this server.",
             Self::BadCommand => {
-                "The message is none of the commands 'publish', 'subscribe', 'unsubscribe' and 'token', or has not the \
-                 members of its command. A binary message needs a WebSocket of one channel."
+                "The message is none of the commands 'publish', 'subscribe', 'unsubscribe' and 'token', or does not \
+                 have the members of its command. A binary message needs a WebSocket of one channel."
             }
             Self::BadBody => {
                 "The body must be JSON of the form {\"messages\":[{\"channel\":\"…\",\"data\":\"…\"}, …]}."

@@ -13,11 +13,11 @@ pub enum HandleError {
     BadChannel,
     /// The text is a pattern, and the call needs a channel. [`broadcast`](super::Handle::broadcast)
     /// publishes to patterns; subscriptions and [`list`](super::Handle::list) also accept them.
-    #[error("this is a pattern of channels, and one channel is to be named; 'broadcast' publishes to patterns")]
+    #[error("this is a pattern, and the call needs one channel; 'broadcast' publishes to patterns")]
     IsPattern,
     /// A subscription names no channel, more channels than `limits.channels_per_subscription_max`,
     /// or a channel twice.
-    #[error("a subscription has 1 to limits.channels_per_subscription_max channels, none twice")]
+    #[error("a subscription has 1 to limits.channels_per_subscription_max channels, each once")]
     BadChannelCount,
     /// The text is not a position, or is a position in another number of channels.
     #[error("this is not a position that the server gave out for these channels")]
@@ -40,7 +40,7 @@ pub enum HandleError {
     Busy,
     /// The channel did not answer within `times.reply_s`. A message may have been published
     /// nevertheless.
-    #[error("the channel cannot be reached now; a message may have been published all the same")]
+    #[error("the channel cannot be reached now; a message may have been published nevertheless")]
     Unavailable,
     /// The server is shutting down, or has ended. A message in transit may have been published
     /// nevertheless.

@@ -16,7 +16,7 @@ pub enum DecodeError {
     #[error("the request target is malformed")]
     Target,
     /// The version is well-formed, but neither 1.0 nor 1.1.
-    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    #[error("only HTTP/1.0 and HTTP/1.1 are supported")]
     Version,
     /// The method is CONNECT, which is not served.
     #[error("CONNECT is not served here")]

@@ -10,7 +10,7 @@ use crate::codec::fields::{BadHeaderValue, Fields, encode_field};
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Minimum size in bytes of a body that is passed to the loop without copying. A shorter body is
-/// copied behind its head.
+/// copied after its head.
 const SHARED_MIN: usize = 8 * 1024;
 
 /// Fields that the encoder writes itself.

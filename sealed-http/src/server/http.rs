@@ -18,11 +18,11 @@ const CLOSE_AT_ONCE_MAX: usize = 16 * 1024;
 /// A handler's access to its connections.
 ///
 /// Calls with a stale id have no effect, and neither do responses on a connection that has no
-/// request to respond to. But the id of a connection is the same for all of its requests: if a
-/// handler answers a request early, for example in [`Handler::timed_out`], a response that it
-/// expected from elsewhere must not be sent any more when it arrives, because it would answer the
-/// next request. Count the requests in the state of the connection, pass the count along with the
-/// work, and compare:
+/// request to respond to. But the id of a connection is the same for all of its requests. A handler
+/// may answer a request early, for example in [`Handler::timed_out`], while other code still works
+/// on a response. That response must not be sent when it arrives, because it would answer the next
+/// request. Count the requests in the state of the connection, pass the count along with the work,
+/// and compare:
 ///
 /// ```
 /// # use sealed::ConnectionId;

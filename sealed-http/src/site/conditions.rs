@@ -31,7 +31,7 @@ pub(crate) enum Wanted {
     NotModified,
     /// The file is not the one that the client requires: 412.
     Failed,
-    /// The range begins behind the end of the file: 416.
+    /// The range begins after the end of the file: 416.
     Unsatisfiable,
 }
 

@@ -316,10 +316,10 @@ pub enum NoRoute {
     #[error("the path's percent-encoding is malformed")]
     BadEncoding,
     /// The path exists, but only with other methods: 405.
-    #[error("the path has no such method, but {0}")]
+    #[error("the path does not have this method, but has {0}")]
     MethodNotAllowed(Methods),
     /// The path exists, but only with other methods, and [`Method`] does not name this one: 501.
-    #[error("the method is not known here; the path has {0}")]
+    #[error("the method is not implemented; the path has {0}")]
     NotImplemented(Methods),
     /// OPTIONS, without a route of its own, for a path or, with `*`, for the whole table: not an
     /// error, but answered with 204.

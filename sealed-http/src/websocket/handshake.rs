@@ -36,10 +36,10 @@ pub struct Accepted<'a> {
 #[non_exhaustive]
 pub enum Refusal {
     /// The method is not GET.
-    #[error("a WebSocket is opened with GET")]
+    #[error("a WebSocket has to be opened with GET")]
     Method,
     /// The request lacks `Upgrade: websocket` or `Connection: Upgrade`, or does not use HTTP/1.1.
-    #[error("this is spoken over WebSocket")]
+    #[error("this path is for WebSockets")]
     NotAsked,
     /// The request asks for another version, or for none.
     #[error("the version of WebSocket has to be 13")]

@@ -9,10 +9,10 @@ use super::frame::CloseCode;
 #[non_exhaustive]
 pub enum Violation {
     /// A client's frame is not masked, but must be.
-    #[error("a frame of a client's is not masked")]
+    #[error("a frame from a client is not masked")]
     Unmasked,
     /// A server's frame is masked, but must not be.
-    #[error("a frame of a server's is masked")]
+    #[error("a frame from a server is masked")]
     Masked,
     /// A reserved bit is set, although no extension was negotiated that defines it.
     #[error("a reserved bit is set")]

@@ -25,7 +25,7 @@ impl<S: Service> Context<S> {
     /// [`Service::datagram`]. [`datagram_addr`](Self::datagram_addr) returns its address.
     ///
     /// The socket is not a connection: it does not count in [`connections`](Self::connections), and
-    /// nothing tells its peers when it is closed. While the loop drains, the socket stays usable
+    /// its peers are not notified when it is closed. While the loop drains, the socket stays usable
     /// but does not keep the loop running. [`close_datagram`](Self::close_datagram) closes it;
     /// otherwise the loop does so at the drain limit, or when the loop ends, without a call of the
     /// service. Each loop of a pool opens its own sockets; for sockets of several loops on one

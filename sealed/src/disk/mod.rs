@@ -34,9 +34,9 @@
 //!   without an error. A file whose contents are synced but whose name is not can be gone.
 //!
 //! After an error of `sync_data` or `sync`, the state on the disk is unknown, and a later call that
-//! succeeds does not change that: the system may have given up what it could not write, and show it
-//! all the same. Do not repeat the call; write the data to another file, or open the file again
-//! after a restart and check its contents.
+//! succeeds does not change that: the system may have given up data that it could not write, and
+//! still return it to readers. Do not repeat the call; write the data to another file, or open the
+//! file again after a restart and check its contents.
 
 mod system;
 
@@ -89,7 +89,7 @@ enum FileKind {
     Simulated(sim::File),
 }
 
-/// An exclusive lock on a file, which is free again when this is dropped or the process ends.
+/// An exclusive lock on a file, which is released when this is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code)] LockKind); // held for its `Drop`
 
@@ -217,7 +217,7 @@ impl Directory {
         }
     }
 
-    /// Makes durable which files the directory has: all files created, renamed and removed before.
+    /// Makes the names of the directory durable: all earlier creations, renames and removals.
     /// Does nothing on Windows, where names are durable by the journal of NTFS. Does not make the
     /// contents of files durable.
     ///
@@ -232,8 +232,8 @@ impl Directory {
         }
     }
 
-    /// Locks a file as [`lock`](Self::lock) does, and waits for it. In a simulation, no time passes
-    /// during a call, so that it does not wait.
+    /// Locks a file as [`lock`](Self::lock) does, but waits while another lock is held. In a
+    /// simulation, no time passes during a call, so the call does not wait.
     ///
     /// # Errors
     ///
@@ -344,7 +344,7 @@ impl File {
         Ok(())
     }
 
-    /// Makes the contents and the length durable: all writes that returned before.
+    /// Makes the contents and the length durable, with all writes that have returned.
     ///
     /// # Errors
     ///
@@ -387,12 +387,12 @@ impl File {
         }
     }
 
-    /// Reserves space, so that writes below `length` do not meet a full disk, and extends the file
-    /// with zeros to at least that length. Never makes the file shorter. The length is durable
-    /// after [`sync_data`](Self::sync_data).
+    /// Reserves space, so that writes before the offset `length` do not fail because of a full
+    /// disk, and extends the file with zeros to at least that length. Never makes the file shorter.
+    /// The length is durable after [`sync_data`](Self::sync_data).
     ///
     /// Only Linux reserves space (`fallocate`). On other systems, and on file systems that cannot
-    /// reserve, this only extends the file, and later writes can meet a full disk.
+    /// reserve, this only extends the file, and later writes can fail because the disk is full.
     ///
     /// # Errors
     ///

@@ -29,7 +29,7 @@
 //! TCP has no messages. [`received`](crate::Service::received) may be called with half a line, or
 //! with ten lines: `input` holds all bytes that have been received and not taken yet. A service
 //! takes what is complete and leaves the rest; the next call shows the rest again, with any newer
-//! bytes behind it. Here [`take_until`](crate::Input::take_until) returns a line, or `None` if the
+//! bytes after it. Here [`take_until`](crate::Input::take_until) returns a line, or `None` if the
 //! end of the line has not arrived.
 //!
 //! Untaken input needs a limit, or one peer's endless line fills the memory. The loop has its own
@@ -37,7 +37,7 @@
 //! protocol's own, lower limit lets the service send an error message. Such a limit has to hold for
 //! complete lines as well as for the rest: many bytes can arrive in one call.
 //!
-//! [`close`](crate::Context::close) does not stop the `while` in `received`. The lines behind a
+//! [`close`](crate::Context::close) does not stop the `while` in `received`. The lines after a
 //! `quit` are in `input` already, so the `while` checks [`is_open`](crate::Context::is_open).
 //!
 //! # Output

@@ -69,7 +69,7 @@ impl Service for Tally {
     }
 
     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
-        // `close` does not stop this `while`: what came behind `quit` is still in `input`.
+        // `close` does not stop this `while`: what came after `quit` is still in `input`.
         while cx.is_open(id) {
             let line = input.take_until(b'\n');
             // The limit is for complete lines, too: a long one may arrive as a whole.

@@ -22,8 +22,8 @@ use crate::source::Interest;
 /// generic over `F: AsFd + Read`.
 ///
 /// The loop treats a `SimSource` as it treats a real descriptor: it reports readiness on change
-/// (edge-triggered), and again when the interest is set, and [`Ready`](crate::Ready) means the same.
-/// [`Faults::late_ready`](super::Faults::late_ready) and
+/// (edge-triggered), and again when the interest is set, and [`Ready`](crate::Ready) means the
+/// same. [`Faults::late_ready`](super::Faults::late_ready) and
 /// [`Faults::spurious_ready`](super::Faults::spurious_ready) make reports late, or wrong as a
 /// system's can be.
 ///

@@ -69,7 +69,7 @@ pub(super) fn client(head: &RequestHead<'_>, proxy: IpAddr, trusted: &[IpNet], b
     named
 }
 
-/// Splits off the part behind the last comma. Without a comma, nothing is left before it.
+/// Splits off the part after the last comma. Without a comma, nothing is left before it.
 fn split_last(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match list.iter().rposition(|byte| *byte == b',') {
         Some(comma) => (Some(&list[..comma]), &list[comma + 1..]),
@@ -77,7 +77,7 @@ fn split_last(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     }
 }
 
-/// Splits off the part behind the last separator that is not in quotes. Returns `None` if the start
+/// Splits off the part after the last separator that is not in quotes. Returns `None` if the start
 /// of a quoted string is missing.
 fn split_last_unquoted(list: &[u8], separator: u8) -> Option<(Option<&[u8]>, &[u8])> {
     let mut is_quoted = false;

@@ -66,7 +66,7 @@ fn fields<'a>(head: &RequestHead<'a>, name: &'static str) -> impl Iterator<Item 
     named.into_iter()
 }
 
-/// Returns the text behind `Bearer`, in any letter case. Other schemes are meant for others, such
+/// Returns the text after `Bearer`, in any letter case. Other schemes are meant for others, such
 /// as a proxy on the way.
 pub(in crate::access) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;

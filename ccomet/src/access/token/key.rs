@@ -23,7 +23,7 @@ const ID_BYTES_MAX: usize = 128;
 #[non_exhaustive]
 pub enum AuthError {
     /// Two keys have the same id, or a key has no id.
-    #[error("auth.keys: {0:?} is not the id of one key alone, of 1 to {ID_BYTES_MAX} bytes")]
+    #[error("auth.keys: the id {0:?} does not have 1 to {ID_BYTES_MAX} bytes, or belongs to several keys")]
     Id(String),
     /// The material of a key is missing, or is given more than once.
     #[error("auth.keys: key {id:?} needs {needs}, and nothing else")]

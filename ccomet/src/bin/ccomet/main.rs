@@ -15,44 +15,52 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ccomet::{Config, Server};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::import_icomet::ImportIcomet;
 #[cfg(feature = "disk")]
 use crate::store::StoreArguments;
 use crate::token::TokenArguments;
 
-/// A comet server: pages, phones and programs subscribe to channels, and whatever is published to a
-/// channel is pushed to them at once.
+/// A comet server: pages, phones and programs subscribe to channels, and the server pushes each
+/// message of a channel to its subscribers as soon as it is published.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The options of the server, which replace settings of the file. Each subcommand has those that it
+/// uses.
+#[derive(Debug, Clone, Args)]
+struct Options {
     /// Settings, as TOML. `ccomet config --reference` describes all of them.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address of the public listener, for publishing, subscribing and the chat demo [default:
     /// 127.0.0.1:8100]
-    #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
+    #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address)]
     front: Option<SocketAddr>,
     /// Address of the private listener, which can also list, inspect, clear and close channels
     /// [default: 127.0.0.1:8000]
-    #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address, global = true)]
+    #[arg(long, value_name = "ADDR", value_parser = ccomet::listen_address)]
     admin: Option<SocketAddr>,
     /// Directory in which messages are kept over restarts; created if it does not exist [default:
     /// none, messages are in memory]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Event loops, each with a thread [default: one for each core]
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N")]
     loops: Option<NonZeroUsize>,
     /// How much to log: error, warn, info, debug, trace, or by module, such as `info,sealed=debug`
     /// [default: info]
-    #[arg(long, value_name = "LEVEL", global = true)]
+    #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
     /// Lets anyone who can reach the front publish and subscribe, even if it is not on loopback
-    #[arg(long, global = true)]
+    #[arg(long)]
     open_front: bool,
 }
 
@@ -65,6 +73,8 @@ enum Command {
         /// meaning
         #[arg(long)]
         reference: bool,
+        #[command(flatten)]
+        options: Box<Options>,
     },
     /// Makes a token with a key of the settings and prints it, or checks a token
     Token(TokenArguments),
@@ -111,10 +121,18 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(Command::ImportIcomet(import)) = &arguments.command {
         return Ok(std::io::stdout().write_all(import.toml()?.as_bytes())?);
     }
-    if let Some(Command::Config { reference: true }) = arguments.command {
+    if let Some(Command::Config { reference: true, .. }) = arguments.command {
         return Ok(std::io::stdout().write_all(Config::reference().as_bytes())?);
     }
-    let config = settings(arguments)?;
+    let config = match &arguments.command {
+        Some(Command::Config { options, .. }) => settings(&arguments.options.with(options))?,
+        Some(Command::Token(token)) => settings(&arguments.options.with_files(token.config.as_ref(), None))?,
+        #[cfg(feature = "disk")]
+        Some(Command::Store(store)) => {
+            settings(&arguments.options.with_files(store.config.as_ref(), store.data.as_ref()))?
+        }
+        Some(Command::ImportIcomet(_)) | None => settings(&arguments.options)?,
+    };
     match &arguments.command {
         Some(Command::Config { .. }) => {
             return Ok(std::io::stdout().write_all(config.to_toml().as_bytes())?);
@@ -141,27 +159,47 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn settings(arguments: &Arguments) -> Result<Config, ccomet::ConfigError> {
-    let mut config = match &arguments.config {
+impl Options {
+    /// Returns the options with those of a subcommand, which take precedence.
+    fn with(&self, inner: &Self) -> Self {
+        Self {
+            front: inner.front.or(self.front),
+            admin: inner.admin.or(self.admin),
+            loops: inner.loops.or(self.loops),
+            log: inner.log.clone().or_else(|| self.log.clone()),
+            open_front: inner.open_front || self.open_front,
+            ..self.with_files(inner.config.as_ref(), inner.data.as_ref())
+        }
+    }
+
+    /// Returns the options with the paths of a subcommand, which take precedence.
+    fn with_files(&self, config: Option<&PathBuf>, data: Option<&PathBuf>) -> Self {
+        let (config, data) = (config.or(self.config.as_ref()).cloned(), data.or(self.data.as_ref()).cloned());
+        Self { config, data, ..self.clone() }
+    }
+}
+
+fn settings(options: &Options) -> Result<Config, ccomet::ConfigError> {
+    let mut config = match &options.config {
         Some(path) => Config::read(path)?,
         None => Config::default(),
     };
-    if let Some(front) = arguments.front {
+    if let Some(front) = options.front {
         config.front.listen = front;
     }
-    if let Some(admin) = arguments.admin {
+    if let Some(admin) = options.admin {
         config.admin.listen = admin;
     }
-    if arguments.loops.is_some() {
-        config.loops = arguments.loops;
+    if options.loops.is_some() {
+        config.loops = options.loops;
     }
-    if let Some(data) = &arguments.data {
+    if let Some(data) = &options.data {
         config.store.path = Some(data.clone());
     }
-    if let Some(level) = &arguments.log {
+    if let Some(level) = &options.log {
         config.log.level.clone_from(level);
     }
-    config.front.open |= arguments.open_front;
+    config.front.open |= options.open_front;
     config.check()?;
     Ok(config)
 }

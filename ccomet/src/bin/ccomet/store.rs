@@ -15,30 +15,39 @@ const IN_FILE: Duration = Duration::from_secs(10);
 /// The arguments of `store`.
 #[derive(Debug, Args)]
 pub(crate) struct StoreArguments {
+    /// Directory of the store
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// Settings, as TOML, whose `store.path` names the directory if `--data` does not
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     tool: Tool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Tool {
-    /// Reads all of a stopped store and prints what is wrong; the exit status is 1 if anything is
+    /// Reads all of the store of a stopped server, and prints each damaged place. The exit status
+    /// is 1 if there is any.
     Check,
-    /// Prints how much a stopped store has
+    /// Prints the number of channels and messages, and the sizes of the store of a stopped server
     Stats,
-    /// Prints the messages of a stopped store in order, each as a line of JSON
+    /// Prints the messages in the store of a stopped server, each as a line of JSON
     Dump {
-        /// Prints those of this channel only
+        /// Prints only the messages of this channel; an error if the store does not have it
         channel: Option<String>,
     },
-    /// Makes a new store of all messages of a damaged one that can be read, and prints what is lost
+    /// Makes a new store with all messages of a damaged one that can be read, and prints what is
+    /// lost. The server must be stopped.
     Salvage {
         /// Directory of the new store, which must not exist
         to: PathBuf,
-        /// Notifies the readers of all channels of a gap, as after restoring an old backup
+        /// Gives all channels new epochs, so that every reader that resumes gets a gap: needed if
+        /// clients may have read messages that are newer than a restored backup
         #[arg(long)]
         new_epochs: bool,
     },
-    /// Copies a store, also while the server runs, and checks the copy
+    /// Copies the store, whether the server runs or not, and checks the copy
     Backup {
         /// Directory of the copy, which must not exist
         to: PathBuf,
@@ -48,7 +57,7 @@ enum Tool {
 impl StoreArguments {
     /// Runs the tool for the store in a directory.
     pub(crate) fn run(&self, path: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
-        let path = path.ok_or("name the directory of the store: --data DIR, or store.path of the settings")?;
+        let path = path.ok_or("name the directory of the store: --data DIR, or --config FILE with store.path")?;
         // A backup opens all segments.
         #[cfg(unix)]
         let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -110,7 +119,7 @@ fn lines(items: &[impl Display], before: &str) -> String {
 fn describe(stats: &StoreStats) -> String {
     let time = |time: Option<SystemTime>| {
         let since = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-        since.map_or_else(|| "none".to_owned(), |since| since.as_millis().to_string())
+        since.map_or_else(|| "none".to_owned(), |since| format!("{} ms since 1970", since.as_millis()))
     };
     let mut lines = vec![
         format!("channels                 {}", stats.channels),
@@ -121,7 +130,7 @@ fn describe(stats: &StoreStats) -> String {
         format!("bytes on disk            {}", stats.bytes_on_disk),
         format!("bytes of the index       {}", stats.index_bytes),
         format!("checkpoint               {} at byte {}", stats.checkpoint.0, stats.checkpoint.1),
-        format!("bytes behind checkpoint  {}", stats.bytes_behind_checkpoint),
+        format!("bytes since checkpoint   {}", stats.bytes_behind_checkpoint),
     ];
     lines.extend(stats.segments.iter().map(|segment| {
         let share = (segment.live_bytes * 100 / segment.bytes.max(1)).min(100);

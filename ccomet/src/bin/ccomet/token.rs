@@ -9,25 +9,28 @@ use clap::Args;
 /// The claims of the token.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArguments {
-    /// The key of the configuration that signs it; not needed if there is only one
+    /// Settings, as TOML, with the keys (`auth.keys`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The key in the settings that signs the token; not needed if there is only one
     #[arg(long, value_name = "ID")]
     key: Option<String>,
-    /// The subject: the name of the bearer
+    /// The subject, which is the name of the bearer
     #[arg(long, value_name = "NAME")]
     sub: Option<String>,
-    /// A channel that may be read, or a pattern such as 'news.*'; may be given several times
+    /// A channel that the bearer may read, or a pattern such as 'news.*'; can be repeated
     #[arg(long, value_name = "CHANNEL")]
     subscribe: Vec<Pattern>,
-    /// A channel that may be published to, or a pattern
+    /// A channel to which the bearer may publish, or a pattern; can be repeated
     #[arg(long, value_name = "CHANNEL")]
     publish: Vec<Pattern>,
-    /// A channel whose members the bearer may see, or a pattern
+    /// A channel whose members the bearer may see, or a pattern; can be repeated
     #[arg(long, value_name = "CHANNEL")]
     presence: Vec<Pattern>,
     /// The time until the token expires, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
     ttl: u64,
-    /// The audience [default: the configuration's audience]
+    /// The audience [default: `auth.audience` of the settings]
     #[arg(long, value_name = "NAME")]
     aud: Option<String>,
     #[allow(clippy::doc_markdown)] // the help shows the text verbatim

@@ -107,7 +107,7 @@ pub(crate) fn activity(channel: &ChannelName, in_use: bool) -> Vec<u8> {
     format!("{} {channel}\n", u8::from(in_use)).into_bytes()
 }
 
-/// Wraps a reply to a back end into a call, if there is a callback. A call has no line break behind
+/// Wraps a reply to a back end into a call, if there is a callback. A call has no line break after
 /// it.
 fn in_call(callback: Option<&str>, json: &[u8]) -> Vec<u8> {
     match callback {

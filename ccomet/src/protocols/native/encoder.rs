@@ -191,7 +191,7 @@ struct EventFields<'a> {
     label: Option<Label>,
     /// The new reconnection time, if it changes.
     retry_ms: Option<u64>,
-    /// The position behind it, if it has one.
+    /// The position after it, if it has one.
     position: Option<&'a [Spot]>,
     /// The type of an event, unless it is one of the channel's messages.
     kind: Option<&'static str>,

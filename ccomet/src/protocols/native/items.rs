@@ -11,7 +11,7 @@ use crate::engine::{Listed, Membership, Page};
 use crate::protocols::format::jsonp;
 use crate::protocols::format::response::{json_response, script_response};
 
-/// Writes an item for a message; `spot` is the one behind it.
+/// Writes an item for a message; `spot` is the one after it.
 pub(crate) fn write_message(channel: &ChannelName, spot: Spot, message: &Message, out: &mut Vec<u8>) {
     if let Some(movement) = message.movement() {
         return write_movement(channel, spot, movement, message, out);

@@ -155,7 +155,7 @@ fn read_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Erro
     from.deserialize_seq(Elements { most: 10_000, read: &mut 0, kind: PhantomData })
 }
 
-/// Parses a list of at most `most` elements, and stops behind them. An error has the number of
+/// Parses a list of at most `most` elements, and stops after them. An error has the number of
 /// elements that were parsed: it is greater than `most` if the list is too long.
 pub(super) fn read_bounded<'a, T: Deserialize<'a>>(list: &'a RawValue, most: usize) -> Result<Vec<T>, usize> {
     let mut read = 0;

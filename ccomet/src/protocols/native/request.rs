@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         Self { door, head, body, front, admin, limits, times }
     }
 
-    /// Reads a request for a path behind `/channels/`.
+    /// Reads a request for a path after `/channels/`.
     fn read(&self, names: &str) -> Result<Call, RefusedCall> {
         if let Some((name, part)) = names.split_once('/') {
             return self.read_part(name, part);

@@ -4,9 +4,9 @@ use crate::sim::Random;
 /// happen on a real disk.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct DiskFaults {
-    /// A sync fails. A random part of what it should have written is on the disk; another part is
-    /// given up, and counts as written: reads still return it, and later syncs succeed without
-    /// writing it, as on Linux. It is gone after a power cut.
+    /// A sync fails. A random part of what it should have written is on the disk. Another part
+    /// counts as written although it is not, as on Linux: reads still return it, and later syncs
+    /// succeed without writing it. It is gone after a power cut.
     pub failed_sync: f64,
     /// A write takes fewer bytes than were passed, down to one.
     pub short_write: f64,

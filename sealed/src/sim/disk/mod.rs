@@ -30,22 +30,31 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// The disk of a simulated machine, as the test sees it. Clones refer to the same disk.
 ///
-/// [`disk`](Self::disk) returns the handle for a process; all other methods are for the test. A
-/// process ends with [`kill`](Self::kill) or [`power_cut`](Self::power_cut): from then on, calls
-/// with its handles return an error, and its locks are free. To also end the loops of the process,
-/// call [`Simulation::kill`]. Work that waits and that no loop owns runs all the same, and meets
-/// these errors.
+/// [`disk`](Self::disk) returns the handle that a process uses; all other methods are for the test.
 ///
-/// Operations are the calls that write, sync or change names: [`create`](disk::Directory::create),
+/// # The end of a process
+///
+/// [`kill`](Self::kill) and [`power_cut`](Self::power_cut) end the process: its locks are released,
+/// and later calls with its handles return an error. They do not end the loops of the process; call
+/// [`Simulation::kill`] for each of them. Work that no loop owns
+/// ([`Workers::spawn`](crate::Workers::spawn)) still runs, and its calls return that error.
+///
+/// # Operations
+///
+/// An operation is a call that writes, syncs, or changes a name or a length:
+/// [`create`](disk::Directory::create),
 /// [`rename`](disk::Directory::rename), [`remove`](disk::Directory::remove),
 /// [`sync`](disk::Directory::sync), [`lock`](disk::Directory::lock) if it creates the file,
 /// [`write_at`](disk::File::write_at), [`sync_data`](disk::File::sync_data),
 /// [`set_len`](disk::File::set_len) and [`allocate`](disk::File::allocate). A call counts even if
-/// it returns an error.
+/// it returns an error. A test can end the process at any operation: see
+/// [`cut_after`](Self::cut_after) and [`kill_after`](Self::kill_after).
 ///
-/// Paths are those of [`Disk::open_dir`](disk::Disk::open_dir), joined with a name of a file. The
-/// handles may be used on any thread, but a run is the same again only if they are used by one
-/// thread, as by the [workers](Simulation::workers) of the simulation.
+/// # Paths and threads
+///
+/// The path of a file is the path that was passed to [`Disk::open_dir`](disk::Disk::open_dir),
+/// joined with the name of the file. Any thread may use the handles, but a run can be repeated only
+/// if one thread uses them, as the [workers](Simulation::workers) of the simulation do.
 #[derive(Clone)]
 pub struct SimDisk {
     handle: Handle,
@@ -65,43 +74,45 @@ impl Simulation {
 }
 
 impl SimDisk {
-    /// Returns a handle for the process that runs now. After a planned end of the process
-    /// ([`is_dead`](Self::is_dead)), call [`kill`](Self::kill) or [`power_cut`](Self::power_cut)
-    /// first.
+    /// Returns a handle for the current process. After a planned end ([`is_dead`](Self::is_dead)),
+    /// call [`kill`](Self::kill) or [`power_cut`](Self::power_cut) first; the next handle is then
+    /// for a new process.
     pub fn disk(&self) -> disk::Disk {
         disk::Disk::simulated(Disk { handle: self.handle.clone(), process: self.process() })
     }
 
     // The ends of a process.
 
-    /// Ends the process, as if it had been killed: everything that it wrote is in the cache, and
-    /// the next process sees it.
+    /// Ends the process, as if it had been killed: everything that it wrote stays in the cache, and
+    /// the next process reads it.
     pub fn kill(&self) {
         self.handle.lock().kill_process(self.index);
     }
 
-    /// Ends the process and empties the cache. What was not durable survives in part, see [the
-    /// module](crate::sim#disks).
+    /// Ends the process and empties the cache, as a power cut does. A random part of what was not
+    /// durable survives: see [the module](crate::sim#disks).
     pub fn power_cut(&self) {
         self.handle.lock().cut_power(self.index);
     }
 
-    /// Plans the end of the process: the `operations`-th operation from now does not happen, nor
-    /// does anything after it. 0 counts as 1. If that operation is a write, it may have happened up
-    /// to some sector. Follow up with [`power_cut`](Self::power_cut) once the process
-    /// [is dead](Self::is_dead). Replaces an earlier plan; the end of the process cancels the plan.
+    /// Plans a power cut at an operation, counted from now: 1 is the next one, and 0 counts as 1.
+    /// This [operation](SimDisk#operations) and all later ones have no effect and return an error,
+    /// except that a write may have happened up to some sector. Then the process
+    /// [is dead](Self::is_dead), and the test calls [`power_cut`](Self::power_cut), which empties
+    /// the cache. Replaces an earlier plan; the end of the process cancels the plan.
     pub fn cut_after(&self, operations: u64) {
         self.state(|state| state.stop = Some(Stop { operations, is_cut: true }));
     }
 
-    /// Plans the end of the process in the same way, for [`kill`](Self::kill): the operation has no
-    /// effect.
+    /// Plans the end of the process at an operation, as [`cut_after`](Self::cut_after) does, except
+    /// that the operation has no effect even if it is a write. Once the process
+    /// [is dead](Self::is_dead), the test calls [`kill`](Self::kill).
     pub fn kill_after(&self, operations: u64) {
         self.state(|state| state.stop = Some(Stop { operations, is_cut: false }));
     }
 
-    /// Returns whether a planned end has come, and neither [`kill`](Self::kill) nor
-    /// [`power_cut`](Self::power_cut) has been called since.
+    /// Returns whether the process has reached its planned end, and neither [`kill`](Self::kill)
+    /// nor [`power_cut`](Self::power_cut) has been called since.
     pub fn is_dead(&self) -> bool {
         self.state(|state| state.is_dead)
     }
@@ -114,16 +125,16 @@ impl SimDisk {
     }
 
     /// Sets the maximum number of allocated bytes of all files together; beyond it, writes and
-    /// allocations return [`StorageFull`](std::io::ErrorKind::StorageFull). A write for which there
-    /// is some space is short. A file is allocated from its start to the end of the last write or
-    /// allocation, gaps included; a length that is set allocates nothing.
+    /// allocations return [`StorageFull`](std::io::ErrorKind::StorageFull). If there is space for a
+    /// part of a write, the write is short. A file is allocated from its start to the end of its
+    /// last write or allocation, gaps included; setting a length allocates nothing.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state(|state| state.capacity = bytes);
     }
 
     // What is on the disk.
 
-    /// Returns the number of operations so far, of all processes.
+    /// Returns the number of [operations](SimDisk#operations) so far, of all processes.
     pub fn operations(&self) -> u64 {
         self.state(|state| state.operations)
     }

@@ -26,14 +26,22 @@ pub enum StoreError {
     /// The directory has no store.
     #[error("there is no store in {}", .0.display())]
     NoStore(PathBuf),
-    /// The directory to which a tool writes is there already.
-    #[error("{} is there already: name a directory that does not exist", .0.display())]
+    /// The store does not have the channel that a tool is to print.
+    #[error("the store {} has no channel {channel:?}", path.display())]
+    NoChannel {
+        /// The directory of the store.
+        path: PathBuf,
+        /// The name.
+        channel: String,
+    },
+    /// The directory to which a tool writes exists already.
+    #[error("{} exists already: name a directory that does not exist", .0.display())]
     Exists(PathBuf),
-    /// The directory that a tool makes first is there already.
-    #[error("{} is left from a tool that was ended: remove it if none is running", .0.display())]
+    /// The directory to which a tool writes first exists already.
+    #[error("{} is left over from a tool that was interrupted: remove it, unless a tool is running", .0.display())]
     Unfinished(PathBuf),
     /// A newer version of the program has written the store.
-    #[error("the store {} has format {found}, which a newer version has written: this one knows {known}", path.display())]
+    #[error("the store {} has format {found}, of a newer version: this version knows formats up to {known}", path.display())]
     Newer {
         /// The directory of the store.
         path: PathBuf,
@@ -43,7 +51,7 @@ pub enum StoreError {
         known: u32,
     },
     /// Parts of the store are missing or damaged: a disk has changed or lost them.
-    #[error("the store {} is damaged: {what}. `ccomet store salvage` keeps what can be read", path.display())]
+    #[error("the store {} is damaged: {what}. Restore a backup, or keep what can be read with `ccomet store salvage`", path.display())]
     Damaged {
         /// The directory of the store.
         path: PathBuf,

@@ -5,7 +5,7 @@
 //! (`shared.rs`, `log.rs`, with the format in `record.rs`). Then the loop gets the event `Written`,
 //! notes where the messages are (`outcomes.rs`, `channel.rs`), and reports the change as kept. From
 //! time to time the loops hand over these places for the index (`checkpoint.rs`, `index.rs`). After
-//! a restart, only the log behind the last checkpoint is read (`opening.rs`).
+//! a restart, only the log after the last checkpoint is read (`opening.rs`).
 //!
 //! Reads go to threads (`reading.rs`), and come back as events. On the thread of the checkpoints,
 //! `retention.rs` removes what is kept no more.

@@ -1,4 +1,4 @@
-//! Opening a store: the log behind the last checkpoint is read, and brought into the index. So no
+//! Opening a store: the log after the last checkpoint is read, and brought into the index. So no
 //! channel costs anything at the start, unless something was published in it since then.
 
 use std::collections::btree_map::Entry as MapEntry;
@@ -120,6 +120,7 @@ fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Resu
             let position = LogPosition { segment: 1, offset: SEGMENT_HEADER_BYTES as u32, sequence: 0 };
             let state = StoreState { salt, position, last_channel: 0, last_epoch: Epoch(0) };
             index.write(&state, &[], UnixMillis::default())?;
+            info!("created a new store in {}", settings.path.display());
             state
         }
         None => return Err(Refused::Damaged("it has a log, but no index".to_owned())),
@@ -145,7 +146,7 @@ fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Resu
     Ok((index, log, state))
 }
 
-/// The log behind the last checkpoint, as it is read.
+/// The log after the last checkpoint, as it is read.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     index: &'a Index,
@@ -251,7 +252,7 @@ impl<'a> Replay<'a> {
                 let Some(update) = self.update_of(channel)? else { return Ok(()) };
                 if number > update.row.next {
                     let name = &update.row.name;
-                    return Err(Refused::Damaged(format!("a message of channel {name} is missing before {number}")));
+                    return Err(Refused::Damaged(format!("channel {name} lacks messages before number {number}")));
                 }
                 if number == update.row.next || fault!("index-applied-twice") {
                     add_message(update, segment, (offset, length), &message);

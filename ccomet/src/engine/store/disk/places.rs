@@ -23,7 +23,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns the offset behind its record.
+    /// Returns the offset after its record.
     pub(super) fn end(&self) -> u32 {
         self.offset.saturating_add(self.length)
     }

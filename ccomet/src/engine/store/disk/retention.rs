@@ -90,7 +90,7 @@ impl SharedStore {
         if self.state() == DiskState::Good
             && let Err(error) = guarded(|| self.compact(end))
         {
-            error!("cannot write messages of the store again: {error}");
+            error!("cannot move messages of the store to another segment: {error}");
         }
     }
 

@@ -64,7 +64,7 @@ pub(in crate::engine::store::disk) fn check(
     }
     // The damages of the log would be found here once more.
     if damages.0.is_empty() {
-        progress("the log behind the index");
+        progress("the log since the last checkpoint");
         match View::new(directory.clone(), index, state) {
             Ok(_) => {}
             Err(Refused::Damaged(what)) => damages.note("the log", None, what),
@@ -176,11 +176,11 @@ fn check_index(
         for (id, row) in rows {
             // What has places but no channel is between the channels.
             while let Some(owner) = index.owner_after(last)?.filter(|owner| *owner < id) {
-                damages.index(format!("channel {owner} has messages, but does not exist"));
+                damages.index(format!("messages are listed for channel id {owner}, which no channel has"));
                 last = owner;
             }
             if index.id_of(row.name.as_str())? != Some(id) {
-                damages.index(format!("the name {} is not that of channel {id}", row.name));
+                damages.index(format!("the name {} does not lead to its channel, id {id}", row.name));
             }
             check_channel(index, id, &row, &mut records, &mut live, damages)?;
             (last, count) = (id, count + 1);
@@ -188,16 +188,19 @@ fn check_index(
         progress(&format!("{count} channels"));
     }
     if let Some(owner) = index.owner_after(last)? {
-        damages.index(format!("channel {owner} has messages, but does not exist"));
+        damages.index(format!("messages are listed for channel id {owner}, which no channel has"));
     }
     if index.name_count()? != count {
-        damages.index(format!("there are {} names for {count} channels", index.name_count()?));
+        damages.index(format!("the index has {} names for {count} channels", index.name_count()?));
     }
     let counted = index.segments()?;
     for id in live.keys().chain(counted.keys().filter(|id| !live.contains_key(id))) {
         let (is, counts) = (live.get(id).copied().unwrap_or(0), counted.get(id).copied().unwrap_or(0));
         if is != counts {
-            damages.index(format!("{} has {is} kept bytes, and {counts} are counted", segment_name(*id)));
+            damages.index(format!(
+                "the kept messages in {} have {is} bytes, but the index counts {counts}",
+                segment_name(*id)
+            ));
         }
     }
     Ok(())
@@ -219,7 +222,7 @@ fn check_channel(
         let after = last + 1;
         for (number, entry) in entries {
             if number != next || number >= row.next {
-                damages.index(format!("channel {} has number {number} instead of {next}", row.name));
+                damages.index(format!("channel {} has message number {number} instead of {next}", row.name));
             }
             next = number + 1;
             bytes += u64::from(entry.cost);
@@ -231,16 +234,19 @@ fn check_channel(
                 }
                 Ok(_) => continue,
             };
-            let what = format!("message {number} of channel {}: {what}", row.name);
+            let what = format!("message number {number} of channel {}: {what}", row.name);
             damages.note(&segment_name(entry.segment), Some(entry.offset.into()), what);
         }
         next = next.max(after);
     }
     if next != row.next {
-        damages.index(format!("channel {} lacks the messages {next} to {}", row.name, row.next - 1));
+        damages.index(format!("channel {} lacks the message numbers {next} to {}", row.name, row.next - 1));
     }
     if bytes != row.bytes {
-        damages.index(format!("channel {} has {bytes} bytes, and {} are counted", row.name, row.bytes));
+        damages.index(format!(
+            "the messages of channel {} have {bytes} bytes, but the index counts {}",
+            row.name, row.bytes
+        ));
     }
     Ok(())
 }

@@ -15,13 +15,15 @@ use crate::engine::store::disk::opening::Refused;
 /// The number of places that are read at a time.
 const PLACES: usize = 4_096;
 
-/// Writes the messages of one channel, or of all in the order of their names. Returns their number.
+/// Writes the messages of one channel, or of all in the order of their names. Returns their number,
+/// or `None` if the store does not have the channel.
 pub(in crate::engine::store::disk) fn dump(
     view: &View,
     channel: Option<&str>,
     out: &mut dyn io::Write,
     progress: &mut dyn FnMut(&str),
-) -> Result<u64, Refused> {
+) -> Result<Option<u64>, Refused> {
+    let mut is_found = channel.is_none();
     let (mut records, mut count, mut line) = (view.records(), 0, Vec::new());
     let failed = |error| Refused::Io("write the messages", error);
     for (name, id) in view.channels()? {
@@ -29,6 +31,7 @@ pub(in crate::engine::store::disk) fn dump(
             continue;
         }
         let Some(row) = view.row(id)? else { continue };
+        is_found = true;
         let mut next = row.first;
         while next < row.next {
             let entries = view.entries(id, next, PLACES)?;
@@ -37,7 +40,9 @@ pub(in crate::engine::store::disk) fn dump(
             for (number, entry) in entries {
                 let message = records.message(id, number, entry).map_err(|why| {
                     let (segment, offset) = (segment_name(entry.segment), entry.offset);
-                    Refused::Damaged(format!("message {number} of channel {name}, {segment} at byte {offset}: {why}"))
+                    Refused::Damaged(format!(
+                        "message number {number} of channel {name}, {segment} at byte {offset}: {why}"
+                    ))
                 })?;
                 line.clear();
                 write_line(&name, Spot { epoch: row.epoch, next: number + 1 }, &message, &mut line);
@@ -48,7 +53,7 @@ pub(in crate::engine::store::disk) fn dump(
         }
     }
     out.flush().map_err(failed)?;
-    Ok(count)
+    Ok(is_found.then_some(count))
 }
 
 /// Writes a message with the names that it has in the API.

@@ -2,8 +2,8 @@
 //! `backup` for one that is in use.
 //!
 //! A tool that reads sees a store as the server would after a start (`view.rs`), but writes
-//! nothing. A tool that makes a store writes it beside the place where it shall be, and renames it
-//! at the end: so a store that is there is whole.
+//! nothing. A tool that makes a store writes it to a directory with another name, which it renames
+//! at the end: a directory with the final name has a complete store.
 
 pub(super) mod backup;
 pub(super) mod check;
@@ -30,12 +30,12 @@ use super::error::StoreError;
 use super::log::{segment_name, segments};
 use super::opening::Refused;
 
-/// A damage of a store.
+/// A damaged place in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// The name of the file.
     pub file: String,
-    /// The offset in the file, if the damage has one.
+    /// The offset in the file, if the damage is at one place.
     pub offset: Option<u64>,
     /// What is wrong there.
     pub what: String,
@@ -81,14 +81,14 @@ impl StoreTools {
         Self { path: path.into(), progress: Box::new(|_| {}) }
     }
 
-    /// Sets a function that is called often, with the current step of the work as text.
+    /// Sets a function that the tools call often, with the current step of the work as text.
     #[must_use]
     pub fn on_progress(mut self, progress: impl FnMut(&str) + 'static) -> Self {
         self.progress = Box::new(progress);
         self
     }
 
-    /// Reads all of the store, and returns what is wrong.
+    /// Reads all of the store, and returns each damaged place, at most 1,000.
     ///
     /// # Errors
     /// If the directory has no store, if it is in use, or if it cannot be read.
@@ -97,7 +97,7 @@ impl StoreTools {
         check::check(&held.directory, &mut *self.progress).map_err(|refused| refused.at(self.path.clone()))
     }
 
-    /// Counts what the store has.
+    /// Counts the channels, messages and bytes of the store.
     ///
     /// # Errors
     /// In the cases of [`check`](Self::check), and if the store is damaged.
@@ -109,17 +109,22 @@ impl StoreTools {
     /// Writes the messages of one channel, or of all, each as a line of JSON. Returns their number.
     ///
     /// # Errors
-    /// In the cases of [`check`](Self::check), if the store is damaged, and if `out` fails.
+    /// In the cases of [`check`](Self::check), if the store is damaged or does not have the
+    /// channel, and if `out` fails.
     pub fn dump(&mut self, channel: Option<&str>, out: &mut dyn io::Write) -> Result<u64, StoreError> {
         let held = self.hold()?;
         let dumped = View::open(&held.directory).and_then(|view| dump::dump(&view, channel, out, &mut *self.progress));
-        dumped.map_err(|refused| refused.at(self.path.clone()))
+        let dumped = dumped.map_err(|refused| refused.at(self.path.clone()))?;
+        let channel = || channel.unwrap_or_default().to_owned();
+        dumped.ok_or_else(|| StoreError::NoChannel { path: self.path.clone(), channel: channel() })
     }
 
-    /// Makes a new store in the directory `to`, with all messages of this one that can be read. The
-    /// store itself is not changed, and may be one that the server refuses to open. With
-    /// `new_epochs`, readers of all channels are notified of a gap: positions that clients have of
-    /// later messages, which this store lacks, never mean others.
+    /// Makes a new store in the directory `to`, with all messages of this one that can be read.
+    /// This store does not change, and may be one that the server refuses to open.
+    ///
+    /// With `new_epochs`, all channels get new epochs, so that readers that resume are notified of
+    /// a gap. Use it if clients may have read messages that are newer than this store: otherwise
+    /// their positions could come to refer to other messages.
     ///
     /// # Errors
     /// If the directory has no store, if it is in use, if `to` exists or cannot be written, or if a
@@ -132,12 +137,12 @@ impl StoreTools {
         })
     }
 
-    /// Copies the store to the directory `to`, while a server uses it or not. The copy has all that
-    /// was accepted before the call.
+    /// Copies the store to the directory `to`, whether a server uses the store or not. The copy has
+    /// everything that was accepted before the call.
     ///
     /// # Errors
     /// If the directory has no store, if `to` exists or cannot be written, or if the copy is
-    /// damaged, which means that the store is.
+    /// damaged, which means that the store is damaged too.
     pub fn backup(&mut self, to: &Path) -> Result<BackedUp, StoreError> {
         let directory = self.open()?;
         let (path, progress) = (&self.path, &mut *self.progress);
@@ -177,7 +182,7 @@ fn random() -> Result<u32, Refused> {
     bits.map(u32::from_ne_bytes).map_err(failed)
 }
 
-/// Makes a directory as a whole: under another name, which it loses at the end.
+/// Makes a directory under another name, fills it, and renames it at the end.
 fn make<T>(to: &Path, fill: impl FnOnce(&Directory) -> Result<T, StoreError>) -> Result<T, StoreError> {
     let disk = Disk::system();
     let mut partial = to.as_os_str().to_owned();

@@ -33,7 +33,7 @@ impl Records {
         let salt = self.salt;
         let bytes = self.bytes(entry).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => "the segment is missing".to_owned(),
-            io::ErrorKind::UnexpectedEof => "the segment ends before".to_owned(),
+            io::ErrorKind::UnexpectedEof => "the segment ends before its end".to_owned(),
             _ => error.to_string(),
         })?;
         match read_record(bytes, salt) {

@@ -253,13 +253,17 @@ impl Salvage {
 
 fn describe(name: &ChannelName, plan: &Plan, missing: &[Range<u64>]) -> String {
     const SHOWN: usize = 20;
-    let range = |range: &Range<u64>| format!("{} to {}", range.start, range.end - 1);
+    let range = |range: &Range<u64>| match (range.start, range.end - 1) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first} to {last}"),
+    };
     let mut parts: Vec<_> = missing.iter().take(SHOWN).map(range).collect();
     if missing.len() > SHOWN {
         parts.push(format!("{} more", missing.len() - SHOWN));
     }
     if plan.is_end_lost {
-        parts.push(format!("any after {}", plan.kept.end.saturating_sub(1)));
+        let last = plan.kept.end.checked_sub(1);
+        parts.push(last.map_or_else(|| "possibly all".to_owned(), |last| format!("possibly any after {last}")));
     }
-    format!("channel {name}: messages {}", parts.join(", "))
+    format!("channel {name}: message numbers {}", parts.join(", "))
 }

@@ -32,7 +32,7 @@ pub struct StoreStats {
     pub newest: Option<SystemTime>,
     /// The segment and the offset up to which the index has the log.
     pub checkpoint: (String, u64),
-    /// The bytes of the log behind the checkpoint, which the server reads when it starts.
+    /// The bytes of the log after the checkpoint, which the server reads when it starts.
     pub bytes_behind_checkpoint: u64,
 }
 

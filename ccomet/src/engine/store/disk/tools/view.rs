@@ -1,4 +1,4 @@
-//! A stopped store, as the tools read it: the index, and above it the log behind the last
+//! A stopped store, as the tools read it: the index, and above it the log after the last
 //! checkpoint. Nothing is written, except that the database of the index repairs itself after a
 //! crash.
 
@@ -48,7 +48,7 @@ pub(in crate::engine::store::disk) struct View {
 }
 
 impl View {
-    /// Reads the end of the log behind the index.
+    /// Reads the log after the last checkpoint.
     pub(super) fn new(directory: Directory, index: Index, state: StoreState) -> Result<Self, Refused> {
         let files = segments(&directory).map_err(|error| Refused::Io("list the segments", error))?;
         let behind: Vec<_> = files.into_iter().filter(|id| *id >= state.position.segment).collect();

@@ -33,7 +33,7 @@ pub(super) struct Writer {
     salt: Salt,
     last_channel: ChannelId,
     last_epoch: Epoch,
-    /// The records of the next frame, behind room for its header.
+    /// The records of the next frame, after room for its header.
     frame: Vec<u8>,
     /// The channels of the next frame, with offsets in it.
     waiting: Vec<ChannelUpdate>,
