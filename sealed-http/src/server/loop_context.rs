@@ -161,6 +161,15 @@ impl<H: Handler> Http<'_, H> {
         self.cx.input_len(id)
     }
 
+    /// Returns bytes of the current call as a value that can outlive the call: a piece of a body
+    /// ([`Piece::Data`](crate::server::Piece::Data)) or of a response
+    /// ([`Fetched::Data`](crate::client::Fetched::Data)), the body of a request, or the input of
+    /// another protocol. Large bytes that have just been read are not copied: see
+    /// [`sealed::Context::share`].
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        self.cx.share(part)
+    }
+
     /// Queues shared bytes of a streamed response, or of another protocol, without copying them.
     /// Otherwise like [`write`](Self::write).
     pub fn write_bytes(&mut self, id: ConnectionId, bytes: Bytes) -> bool {
