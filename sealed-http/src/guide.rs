@@ -79,6 +79,16 @@
 //! is known, [`start_sized_stream`](crate::Http::start_sized_stream); write until
 //! [`write`](crate::Http::write) returns false, and go on in [`drained`](crate::Handler::drained).
 //!
+//! # Forms with files
+//!
+//! `multipart/form-data` is parsed by a crate: `multer` has only futures, but needs no runtime. The
+//! repository's example `multipart` runs a future for each form on the loop
+//! ([`Http::run_future_for`](crate::Http::run_future_for)), passes it the pieces of the body, and
+//! responds with its output. `multer` collects the header of a part until the header is complete,
+//! so limit the whole form to what may be in memory. Larger files are better sent by PUT, each in a
+//! request of its own. Forms without files need no crate: see
+//! [`Request::form`](crate::Request::form).
+//!
 //! # Tests without sockets
 //!
 //! With the feature `sim` of [`sealed`], a server runs on a simulated network: see `sealed::sim`. A
