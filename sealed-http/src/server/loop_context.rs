@@ -38,6 +38,12 @@ impl<H: Handler> Http<'_, H> {
         self.cx.timers()
     }
 
+    /// Returns the time that is left until the deadline of an exchange, whenever
+    /// [`set_deadline`](Self::set_deadline) could set one: see [`sealed::Context::deadline`].
+    pub fn deadline(&self, id: ConnectionId) -> Option<Duration> {
+        self.cx.deadline(id).filter(|_| self.has_own_deadline(id))
+    }
+
     /// Clears the deadline of an exchange, whenever [`set_deadline`](Self::set_deadline) could set
     /// one.
     pub fn clear_deadline(&mut self, id: ConnectionId) {
