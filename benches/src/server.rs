@@ -129,7 +129,7 @@ pub fn start_elsewhere(program: &str, arguments: impl Fn(SocketAddr) -> Vec<Stri
 }
 
 /// Returns a command that runs a program, on processor 0 if `taskset` is available.
-pub(crate) fn pinned(program: &Path) -> Command {
+pub fn pinned(program: &Path) -> Command {
     if !Command::new("taskset").args(["-c", "0", "true"]).output().is_ok_and(|run| run.status.success()) {
         return Command::new(program);
     }

@@ -69,12 +69,25 @@
 //!
 //! # Large bodies
 //!
-//! [`Intake::Stream`](crate::server::Intake::Stream) passes a body on as it arrives.
-//! [Pause](crate::Http::pause) the connection while a piece is written on another thread, so that
-//! the client sends no faster than the disk takes the bytes: the repository's example `upload` does
-//! this. A response is streamed with [`Http::start_stream`](crate::Http::start_stream) or, if its
-//! length is known, [`start_sized_stream`](crate::Http::start_sized_stream); write until
+//! [`Intake::Stream`](crate::server::Intake::Stream) passes a body on as it arrives. Send the
+//! pieces to another thread by [`Http::share`](crate::Http::share), which does not copy large ones,
+//! and write together what has come while the last pieces were written.
+//! [Pause](crate::Http::pause) the connection when too many bytes wait, so that the client sends no
+//! faster than the disk takes the bytes. The repository's example `upload` does this.
+//!
+//! A response is streamed with [`Http::start_stream`](crate::Http::start_stream) or, if its length
+//! is known, [`start_sized_stream`](crate::Http::start_sized_stream); write until
 //! [`write`](crate::Http::write) returns false, and go on in [`drained`](crate::Handler::drained).
+//!
+//! # Forms with files
+//!
+//! `multipart/form-data` is parsed by a crate: `multer` has only futures, but needs no runtime. The
+//! repository's example `multipart` runs a future for each form on the loop
+//! ([`Http::run_future_for`](crate::Http::run_future_for)), passes it the pieces of the body, and
+//! responds with its output. `multer` collects the header of a part until the header is complete,
+//! so limit the whole form to what may be in memory. Larger files are better sent by PUT, each in a
+//! request of its own. Forms without files need no crate: see
+//! [`Request::form`](crate::Request::form).
 //!
 //! # Tests without sockets
 //!

@@ -134,24 +134,6 @@ impl Spares {
     }
 }
 
-/// The buffers that a loop reads into. Its services take turns with them.
-#[derive(Debug, Default)]
-pub(crate) struct ReadBuffers {
-    pub(crate) fresh: Vec<u8>,
-    /// Decrypted bytes of `fresh`.
-    pub(crate) plain: Vec<u8>,
-}
-
-impl ReadBuffers {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self { fresh: vec![0; bytes.max(1)], plain: Vec::new() }
-    }
-
-    pub(crate) fn swap(&mut self) {
-        std::mem::swap(&mut self.fresh, &mut self.plain);
-    }
-}
-
 /// Input that the service has left untaken.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {

@@ -20,7 +20,8 @@ pub struct Config {
     /// accepted (the backlog). Default 4,096.
     pub backlog: i32,
     /// Bytes of the buffer that the loop lends to the connection it is reading; 0 counts as 1.
-    /// Default 64 KiB.
+    /// [`Context::share`](crate::Context::share) copies nothing if reads fill the buffer at least
+    /// half, so a larger buffer can mean more copying. Default 64 KiB.
     pub read_buffer_bytes: usize,
     /// Maximum bytes read from one connection in one tick before other connections get their turn;
     /// 0 counts as 1. Default 256 KiB.

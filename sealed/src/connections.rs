@@ -142,6 +142,11 @@ impl<C> Connections<C> {
         self.deadlines.cancel(&mut self.slots, index);
     }
 
+    /// Returns the time from `now` until the deadline of a connection.
+    pub(crate) fn deadline(&self, index: u32, now: Duration) -> Option<Duration> {
+        self.deadlines.left(&self[index].deadline, now)
+    }
+
     /// Removes and returns one deadline that has passed. Call again until it returns `None`.
     pub(crate) fn next_expired(&mut self, now: Duration) -> Option<u32> {
         self.deadlines.expire(&mut self.slots, now)

@@ -16,12 +16,12 @@ use std::time::Duration;
 use std::{fmt, mem};
 
 pub(crate) use self::hosted::{Hosted, Tenant};
-use crate::buffers::ReadBuffers;
 use crate::config::Config;
 use crate::context::{Base, Context};
 use crate::error::{Error, Result};
 use crate::mailbox::{Inlet, Mailbox};
 use crate::net::{Network, Poller, Readiness};
+use crate::read_buffers::ReadBuffers;
 use crate::service::Service;
 use crate::signal::Signals;
 use crate::socket::{Bound, Listen};
@@ -279,6 +279,7 @@ impl<S: Service> EventLoop<S> {
         self.calls(|tenant| has_shrunk |= tenant.finish());
         if has_shrunk {
             self.ready.shrink_to_fit();
+            self.buffers.shrink();
         }
         self.check_panic()?;
         let cx = &self.first.cx;

@@ -52,7 +52,7 @@
 //! | Sockets | TCP and Unix, accepted ([`Listen`]) and connected ([`Connect`], several addresses in parallel); sockets created elsewhere ([`Context::adopt`]) |
 //! | Datagrams | [UDP and Unix](Context::bind_datagram), connected or not; a [bounded queue](Datagram::queue_bytes_max) for sending; [multicast](Multicast); a budget per tick |
 //! | Output | [queued](Context::write), [shared](Context::write_bytes), [written through](Context::write_through); high and low watermarks; [close](Context::close), [half-close](Context::half_close), [abort](Context::abort), [reset](Context::reset) |
-//! | Input | lent to the service, which may leave some of it ([`Input`]); [pausing](Context::pause); a read budget per tick |
+//! | Input | lent to the service, which may leave some of it ([`Input`]), or [keep](Context::share) a part without a copy; [pausing](Context::pause); a read budget per tick |
 //! | Time | a [deadline](Context::set_deadline) per connection; [one-shot](Context::set_timer) and [periodic](Context::set_interval) timers; [moving](Context::move_timer) or [cancelling](Context::cancel_timer) a timer costs no more than setting it |
 //! | Other descriptors | the readiness of any object with a file descriptor: the pipes of child processes, inotify, connections of C libraries ([`Source`], [`Service::ready`]) |
 //! | Between threads | [`Mailbox`], [deferred work](Context::defer), [`Pool`] |
@@ -79,8 +79,9 @@
 //!
 //! [`EventLoop::turn`] in `event_loop.rs` runs the tick, step by step, and `event_loop/hosted.rs`
 //! is a service's part in each step. `slot.rs` holds a connection, `buffers.rs` the buffers it
-//! borrows, `wheel.rs` the timers. `net/` is the seam below the loop: all code that touches the
-//! operating system. `disk/` is a seam of the same kind, for files.
+//! borrows, `read_buffers.rs` those that the loop reads into, `wheel.rs` the timers. `net/` is the
+//! seam below the loop: all code that touches the operating system. `disk/` is a seam of the same
+//! kind, for files.
 //!
 //! # Cargo features
 //!
@@ -121,6 +122,7 @@ mod mailbox;
 mod net;
 mod pool;
 mod rate;
+mod read_buffers;
 mod resolver;
 mod service;
 mod shrink;

@@ -416,14 +416,15 @@ impl<S: Service> Context<S> {
 
     /// Decrypts the first `count` bytes of the loop's buffer into its second buffer.
     pub(crate) fn decipher(&mut self, index: u32, count: usize, ended: bool) -> Deciphered {
-        self.buffers.plain.clear();
+        let plain = self.buffers.plain.contents();
+        plain.clear();
         let slot = &mut self.connections[index];
         let is_closing = !slot.is_open();
         let Some(buffers) = &mut slot.buffers else { return Deciphered::default() };
         let Some(tls) = buffers.extras.as_mut().and_then(|extras| extras.tls.as_mut()) else {
             return Deciphered::default();
         };
-        let mut failure = tls.feed(&self.buffers.fresh[..count], &mut self.buffers.plain).err();
+        let mut failure = tls.feed(&self.buffers.fresh[..count], plain).err();
         if failure.is_some() {
             // Send the peer an alert with the error, if its socket takes it. In the middle of plain
             // output the peer would take it for a part of that.

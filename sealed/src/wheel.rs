@@ -121,6 +121,16 @@ impl Wheel {
         Some(Duration::from_millis(start).saturating_sub(now))
     }
 
+    /// Returns the time from `now` until a node is due; `None` if it is not armed.
+    pub(crate) fn left(&self, node: &Node, now: Duration) -> Option<Duration> {
+        node.is_armed().then(|| Duration::from_millis(self.due(node)).saturating_sub(now))
+    }
+
+    /// Returns the tick at which an armed node is due.
+    fn due(&self, node: &Node) -> u64 {
+        self.elapsed + u64::from(node.due.wrapping_sub(self.elapsed as u32))
+    }
+
     #[cfg(test)]
     pub(crate) fn armed(&self) -> usize {
         self.armed
@@ -185,8 +195,7 @@ impl Wheel {
         self.occupied[level] &= !(1 << bucket);
         while key != NIL {
             let node = *nodes.node(key);
-            let due = self.elapsed + u64::from(node.due.wrapping_sub(self.elapsed as u32));
-            self.insert(nodes, key, due);
+            self.insert(nodes, key, self.due(&node));
             key = node.next;
         }
     }

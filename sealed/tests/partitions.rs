@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use common::{Book, Call, Node, SECOND, address, ms, rough};
 use sealed::sim::{Link, Simulation};
-use sealed::{CloseReason, Config, Connect, SocketOptions};
+use sealed::{CloseReason, Config, Connect, ConnectionId, SocketOptions};
 
 const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
@@ -156,4 +156,113 @@ fn what_was_held_up_comes_before_what_is_sent_after_it() {
     sim.heal(SERVER, CLIENT);
     sim.settle();
     assert_eq!(called.take(), b"one two");
+}
+
+/// Returns the connections that have ended since the last calls.
+fn closed(node: &Node) -> Vec<(ConnectionId, CloseReason)> {
+    let end = |call| if let Call::Closed(id, reason) = call { Some((id, reason)) } else { None };
+    node.calls().into_iter().filter_map(end).collect()
+}
+
+#[test]
+fn healing_ends_the_partition_of_one_pair() {
+    let (sim, server, caller) = stage(1);
+    let other = Node::start(&sim.on_host(OTHER), Config::default(), Book::default());
+    let [one, two] = [&caller, &other].map(|node| {
+        let id = node.act(|cx| cx.connect(address("10.0.0.1:80"), ()).expect("started"));
+        sim.settle();
+        (node, id)
+    });
+    sim.partition(SERVER, CLIENT);
+    sim.partition(SERVER, OTHER);
+    for (node, id) in [one, two] {
+        node.act(|cx| cx.write(id, b"hello"));
+    }
+    sim.run_for(SECOND);
+    sim.heal(SERVER, OTHER);
+    sim.settle();
+    assert_eq!((caller.received(), other.received()), (vec![], b"hello".to_vec()));
+    sim.heal(SERVER, CLIENT);
+    sim.settle();
+    assert_eq!((caller.received(), other.received()), (b"hello".to_vec(), vec![]));
+    assert_eq!(server.received(), b"hellohello");
+}
+
+#[test]
+fn a_host_without_power_is_noticed_by_silence_only() {
+    let (sim, server, caller) = stage(1);
+    let id = caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).expect("started"));
+    sim.settle();
+    caller.calls();
+    // The answer is on its way, or the question.
+    caller.act(|cx| cx.write(id, b"hello"));
+    sim.power_off(SERVER);
+    sim.kill(server.id);
+    let limited = Connect::to(address("10.0.0.1:80")).limit(SECOND);
+    let late = caller.act(|cx| cx.connect(limited, ()).expect("started"));
+    let silence_max = SocketOptions::default().silence_max.expect("a limit");
+    sim.run_for(silence_max.saturating_sub(SECOND));
+    assert_eq!(closed(&caller), [(late, CloseReason::NotConnected(ErrorKind::TimedOut))]);
+    sim.run_for(SECOND * 2);
+    assert_eq!(closed(&caller), [(id, CloseReason::Failed(ErrorKind::TimedOut))]);
+    assert_eq!(caller.received(), b"");
+}
+
+#[test]
+fn a_host_that_has_power_again_resets_the_connections_from_before() {
+    let (sim, server, caller) = stage(1);
+    let id = caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).expect("started"));
+    sim.settle();
+    caller.calls();
+    sim.power_off(SERVER);
+    sim.kill(server.id);
+    caller.act(|cx| cx.write(id, b"lost"));
+    sim.run_for(SECOND);
+    sim.power_on(SERVER);
+    let server = Node::echo(&sim, &address("10.0.0.1:80"));
+    caller.act(|cx| cx.write(id, b"too late"));
+    sim.settle();
+    assert_eq!(closed(&caller), [(id, CloseReason::Failed(ErrorKind::ConnectionReset))]);
+    let id = caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).expect("started"));
+    caller.act(|cx| cx.write(id, b"hello"));
+    sim.settle();
+    assert_eq!((server.received(), caller.received()), (b"hello".to_vec(), b"hello".to_vec()));
+}
+
+#[test]
+fn other_hosts_notice_nothing_of_one_without_power() {
+    let (sim, server, caller) = stage(1);
+    let id = caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).expect("started"));
+    sim.settle();
+    let gone = sim.on_host(OTHER).connect(address("10.0.0.1:80"));
+    let mail = sim.datagram_peer("10.0.0.3:1").expect("free");
+    let post = sim.datagram_peer("10.0.0.1:1").expect("free");
+    sim.settle();
+    sim.power_off(OTHER);
+    post.send_to(mail.address(), "lost");
+    caller.act(|cx| cx.write(id, b"hello"));
+    sim.settle();
+    assert_eq!((caller.received(), gone.is_over()), (b"hello".to_vec(), true));
+    assert_eq!(server.act(|cx| cx.connections()), 2, "the server waits for both");
+    sim.power_on(OTHER);
+    post.send_to(mail.address(), "found");
+    assert_eq!(mail.expect().1, b"found");
+}
+
+#[test]
+fn what_arrives_is_the_beginning_of_what_was_sent_whenever_the_power_fails() {
+    sealed::sim::check(0..200, |sim| {
+        sim.set_faults(rough());
+        let server = Node::echo(sim, &address("10.0.0.1:80"));
+        let caller = Node::start(&sim.on_host(CLIENT), Config::default(), Book::default());
+        let id = caller.act(|cx| cx.connect(address("10.0.0.1:80"), ()).expect("started"));
+        let sent: Vec<u8> = (0..20_000_u32).map(|n| (n % 251) as u8).collect();
+        caller.act(|cx| cx.write(id, &sent));
+        sim.run_for(sim.random(1).time(ms(60)));
+        sim.power_off(SERVER);
+        sim.kill(server.id);
+        sim.run_for(SECOND * 300);
+        assert!(sent.starts_with(&caller.received()));
+        assert!(caller.is_empty(), "the caller has given up: {:?}", caller.calls());
+    });
 }

@@ -291,3 +291,30 @@ fn times_of_any_length_are_accepted() {
     drop(peer);
     assert!(!sim.is_running(node.id));
 }
+
+#[test]
+fn the_time_until_a_deadline_shows_the_last_activity() {
+    let (sim, node) = node();
+    node.act(|cx| cx.listen("10.0.0.1:80").expect("it is free"));
+    let _peer = sim.connect(common::address("10.0.0.1:80"));
+    sim.settle();
+    let id = node.only();
+    let left = || node.act(|cx| cx.deadline(id));
+    assert_eq!(left(), None);
+    // Days away, it is in another level of the wheel.
+    for limit in [SECOND * 10, SECOND * 3_600 * 24 * 20] {
+        node.act(|cx| cx.set_deadline(id, limit));
+        for idle in [Duration::ZERO, SECOND * 3, SECOND * 5] {
+            sim.run_for(idle);
+        }
+        let idle = limit.saturating_sub(left().expect("a deadline"));
+        assert!((ms(7_998)..=SECOND * 8).contains(&idle), "{idle:?}");
+    }
+    node.act(|cx| cx.clear_deadline(id));
+    assert_eq!(left(), None);
+    node.act(|cx| {
+        cx.set_deadline(id, SECOND);
+        cx.close(id);
+    });
+    assert_eq!(left(), None, "the linger time is not a deadline");
+}

@@ -328,7 +328,8 @@ pub enum Fetched<'a> {
     Whole(ResponseHead<'a>, &'a [u8]),
     /// The head of a response whose body is streamed.
     Head(ResponseHead<'a>),
-    /// A piece of the body of a streamed response.
+    /// A piece of the body of a streamed response. [`Http::share`](crate::Http::share) keeps it,
+    /// without a copy if it is large.
     Data(&'a [u8]),
     /// The end of a streamed response: the body is complete.
     End,

@@ -46,7 +46,7 @@ pub enum Intake {
 /// A part of a streamed request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// Bytes of the body; never empty.
+    /// Bytes of the body; never empty. [`Http::share`] keeps them, without a copy if they are many.
     Data(&'a [u8]),
     /// The end: the body is complete.
     End,

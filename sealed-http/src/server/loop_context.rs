@@ -38,6 +38,12 @@ impl<H: Handler> Http<'_, H> {
         self.cx.timers()
     }
 
+    /// Returns the time that is left until the deadline of an exchange, whenever
+    /// [`set_deadline`](Self::set_deadline) could set one: see [`sealed::Context::deadline`].
+    pub fn deadline(&self, id: ConnectionId) -> Option<Duration> {
+        self.cx.deadline(id).filter(|_| self.has_own_deadline(id))
+    }
+
     /// Clears the deadline of an exchange, whenever [`set_deadline`](Self::set_deadline) could set
     /// one.
     pub fn clear_deadline(&mut self, id: ConnectionId) {
@@ -159,6 +165,15 @@ impl<H: Handler> Http<'_, H> {
     /// pipelined requests: see [`sealed::Context::input_len`].
     pub fn input_len(&self, id: ConnectionId) -> usize {
         self.cx.input_len(id)
+    }
+
+    /// Returns bytes of the current call as a value that can outlive the call: a piece of a body
+    /// ([`Piece::Data`](crate::server::Piece::Data)) or of a response
+    /// ([`Fetched::Data`](crate::client::Fetched::Data)), the body of a request, or the input of
+    /// another protocol. Large bytes that have just been read are not copied: see
+    /// [`sealed::Context::share`].
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        self.cx.share(part)
     }
 
     /// Queues shared bytes of a streamed response, or of another protocol, without copying them.

@@ -119,6 +119,44 @@ impl<S: Service> Context<S> {
         self.connections.find(id).and_then(|slot| slot.buffers.as_ref()).map_or(0, |buffers| buffers.inbox.len())
     }
 
+    /// Returns bytes of the current call's [`Input`](crate::Input), or of its datagram, as a value
+    /// that can outlive the call: to be sent to another thread, or to be queued by
+    /// [`write_bytes`](Self::write_bytes).
+    ///
+    /// Copies `part`, unless it is large and has just been read: if it has at least 4 KiB and fills
+    /// at least half of the read buffer
+    /// ([`Config::read_buffer_bytes`](crate::Config::read_buffer_bytes)), the result shares the
+    /// buffer, and the loop reads into another. So the result keeps at most twice its length in
+    /// memory. Input that was left by an earlier call is copied, as are bytes that are not input.
+    /// The loop keeps up to 32 shared buffers for reuse, until it frees memory after a burst of
+    /// connections.
+    ///
+    /// ```
+    /// use sealed::{Bytes, ConnectionId, Context, Input, Service, Workers};
+    ///
+    /// struct Archive {
+    ///     workers: Workers,
+    /// }
+    ///
+    /// fn store(bytes: &Bytes) {}
+    ///
+    /// impl Service for Archive {
+    ///     type Connection = ();
+    ///     type Message = ();
+    ///     type Timer = ();
+    ///
+    ///     fn received(&mut self, cx: &mut Context<Self>, id: ConnectionId, input: &mut Input<'_>) {
+    ///         let bytes = cx.share(input.take_all());
+    ///         if cx.offload_for(id, &self.workers, move |_| store(&bytes)).is_err() {
+    ///             cx.abort(id);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        self.buffers.share(part)
+    }
+
     /// Stops reading from a connection; TCP flow control then slows its peer down. While paused,
     /// the loop does not notice the end of the peer's output.
     pub fn pause(&mut self, id: ConnectionId) {

@@ -212,6 +212,15 @@ impl<S: Service> Context<S> {
         }
     }
 
+    /// Returns the time that is left until the deadline of a connection; `None` if it has none, or
+    /// is not open. The loop has rounded the deadline up to its resolution of 1 ms. If the service
+    /// sets a deadline of the same length on each activity, the last activity was this length minus
+    /// the time that is left ago.
+    pub fn deadline(&self, id: ConnectionId) -> Option<Duration> {
+        self.connections.find(id).filter(|slot| slot.is_open() || fault!("linger-seen-as-deadline"))?;
+        self.connections.deadline(id.slot, self.now)
+    }
+
     /// Removes the deadline of a connection.
     pub fn clear_deadline(&mut self, id: ConnectionId) {
         if self.connections.find(id).is_some_and(Slot::is_open) {

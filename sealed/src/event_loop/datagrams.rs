@@ -99,18 +99,18 @@ impl<S: Service> Hosted<S> {
         // A datagram that fills one byte more than the limit is too long.
         let room = port.received_bytes_max + 1;
         if cx.buffers.fresh.len() < room {
-            cx.buffers.fresh.resize(room, 0);
+            cx.buffers.fresh.contents().resize(room, 0);
         }
-        let (count, from) = port.socket.receive(&mut cx.buffers.fresh[..room])?;
+        let (count, from) = port.socket.receive(&mut cx.buffers.fresh.contents()[..room])?;
         if count == room && !fault!("cut-datagram-passed-on") {
             cx.counters.datagrams_too_long.add(1);
             self.tell_failure(id, DatagramError::TooLong { from });
             return Ok(());
         }
         cx.counters.datagrams_received.add(1);
-        let buffer = mem::take(&mut cx.buffers.fresh);
-        self.call(None, |service, cx| service.datagram(cx, id, &from, &buffer[..count]));
-        self.cx.buffers.fresh = buffer;
+        let lent = cx.buffers.lend(count);
+        self.call(None, |service, cx| service.datagram(cx, id, &from, &lent[..count]));
+        self.cx.buffers.take_back(lent);
         Ok(())
     }
 

@@ -5,7 +5,6 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 use std::{io, mem};
 
-use crate::buffers::ReadBuffers;
 use crate::caught;
 use crate::context::{Accepting, Context, Due};
 use crate::error::{CloseReason, Error};
@@ -13,6 +12,7 @@ use crate::event_loop::earliest;
 use crate::id::ConnectionId;
 use crate::mailbox::Mail;
 use crate::net::Readiness;
+use crate::read_buffers::ReadBuffers;
 use crate::service::{Panic, Service};
 use crate::slot::Flags;
 use crate::stats::Step;

@@ -154,7 +154,7 @@ impl<S: Service> Hosted<S> {
         let inbox = slot.buffers.as_mut().map(|buffers| mem::take(&mut buffers.inbox)).unwrap_or_default();
         let left = inbox.bytes.get(inbox.start..).unwrap_or_default().to_vec();
         let got = Fetched { count: left.len(), more: true, ended };
-        let buffer = mem::replace(&mut self.cx.buffers.fresh, left);
+        let buffer = mem::replace(&mut self.cx.buffers.fresh, left.into());
         let goes_on = self.decipher(id, &got, 0);
         self.cx.buffers.fresh = buffer;
         goes_on
@@ -169,7 +169,7 @@ impl<S: Service> Hosted<S> {
         if room == 0 || !slot.is(Flags::READABLE) || slot.is(Flags::ENDED) {
             return nothing;
         }
-        match slot.stream.read(&mut cx.buffers.fresh[..room]) {
+        match slot.stream.read(&mut cx.buffers.fresh.contents()[..room]) {
             Ok(0) => {
                 slot.clear(Flags::READABLE);
                 slot.set(Flags::ENDED);
@@ -198,11 +198,11 @@ impl<S: Service> Hosted<S> {
     /// Shows the service `count` bytes of the loop's buffer, and copies the untaken rest to an
     /// inbox.
     fn show_fresh(&mut self, id: ConnectionId, count: usize) {
-        let buffer = mem::take(&mut self.cx.buffers.fresh);
-        let mut input = Input::new(&buffer[..count], self.cx.config.input_bytes_max);
+        let lent = self.cx.buffers.lend(count);
+        let mut input = Input::new(&lent[..count], self.cx.config.input_bytes_max);
         self.receive(id, &mut input);
         self.cx.keep_input(id, input.bytes());
-        self.cx.buffers.fresh = buffer;
+        self.cx.buffers.take_back(lent);
     }
 
     fn receive(&mut self, id: ConnectionId, input: &mut Input<'_>) {
@@ -243,7 +243,7 @@ impl<S: Service> Hosted<S> {
     fn discard(&mut self, index: u32, budget: &mut usize) -> bool {
         let cx = &mut self.cx;
         let slot = &mut cx.connections[index];
-        match slot.stream.read(&mut cx.buffers.fresh) {
+        match slot.stream.read(cx.buffers.fresh.contents()) {
             Ok(0) => {
                 slot.set(Flags::ENDED);
                 if slot.is(Flags::LINGERING) && !fault!("waits-though-peer-ended") {

@@ -6,6 +6,9 @@
 //! [`Service::timed_out`](crate::Service::timed_out) aborts the connection by default. Moving a
 //! deadline costs a few instructions, so it may be done for each input.
 //!
+//! [`Context::deadline`](crate::Context::deadline) shows how long a connection has been idle: the
+//! limit minus the time that is left. So the last activity needs no field of its own.
+//!
 //! A peer that only takes output causes no call until its queue has drained. So store
 //! [`Context::queued`](crate::Context::queued) whenever the deadline is set: if less is queued when
 //! it passes, the peer is taking output.

@@ -1,4 +1,4 @@
-//! Hosts of a simulation, and partitions between them.
+//! Hosts of a simulation, partitions between them, and hosts that lose their power.
 
 use std::net::IpAddr;
 
@@ -43,8 +43,42 @@ impl Simulation {
         self.net(|net| net.partition(one.into(), other.into()));
     }
 
-    /// Ends a partition. What was sent on streams meanwhile arrives, in order.
+    /// Ends the partition of these two hosts, and no other. What was sent on streams meanwhile
+    /// arrives, in order.
     pub fn heal(&self, one: impl Into<IpAddr>, other: impl Into<IpAddr>) {
         self.net(|net| net.heal(one.into(), other.into()));
+    }
+
+    /// Cuts the power of a host: it vanishes, and nothing on the network reports that. What is in
+    /// transit from and to it is lost, its connections send and receive nothing more, and no
+    /// attempt to connect to it is answered. A loop elsewhere learns of it after
+    /// [`SocketOptions::silence_max`](crate::SocketOptions::silence_max), or by a time limit of its
+    /// own. The loops of the host do not stop by themselves: [`kill`](Self::kill) them. A
+    /// simulated disk has a power cut of its own.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use sealed::sim::Simulation;
+    ///
+    /// let sim = Simulation::new(1);
+    /// let listener = sim.listen("10.0.0.1:80".parse::<sealed::Address>()?)?;
+    /// let mut caller = sim.on_host([10, 0, 0, 2]).connect(listener.address());
+    /// sim.settle();
+    /// let mut called = listener.accept().ok_or("a connection")?;
+    ///
+    /// sim.power_off([10, 0, 0, 1]);
+    /// called.send("unsent");
+    /// caller.send("unheard");
+    /// assert!(caller.is_silent_for(std::time::Duration::from_secs(10)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn power_off(&self, host: impl Into<IpAddr>) {
+        self.net(|net| net.power_off(host.into()));
+    }
+
+    /// Gives a host its power back. Loops can be started there again. What arrives for a connection
+    /// from before is answered with a reset, once the loop that had it is gone.
+    pub fn power_on(&self, host: impl Into<IpAddr>) {
+        self.net(|net| net.power_on(host.into()));
     }
 }

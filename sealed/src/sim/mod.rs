@@ -77,11 +77,12 @@
 //! [`Stopper`](crate::Stopper). A simulation belongs to one thread; [`check`] runs several at once,
 //! each on a thread of its own.
 //!
-//! A connection between two loops can be reset, delayed or cut off for a while, but it never falls
-//! silent for good: [`Faults::vanish`] and [`Peer::vanish`] concern peers of the test. Between two
-//! instructions of a service nothing else runs, so races of threads that share memory stay hidden;
-//! test those with loom or shuttle. The repository's `docs/simulation-compared.md` compares this
-//! simulation with others, by bugs that each finds or misses.
+//! By chance, a connection between two loops is reset or delayed, but it never falls silent for
+//! good: [`Faults::vanish`] and [`Peer::vanish`] concern peers of the test. A test that wants this
+//! calls [`Simulation::power_off`]. Between two instructions of a service nothing else runs, so
+//! races of threads that share memory stay hidden; test those with loom or shuttle. The
+//! repository's `docs/simulation-compared.md` compares this simulation with others, by bugs that
+//! each finds or misses.
 
 mod check;
 mod datagrams;

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 #[cfg(unix)]
@@ -113,6 +114,12 @@ pub(super) enum Entry {
     },
     Heals {
         hosts: Hosts,
+    },
+    PowersOff {
+        host: IpAddr,
+    },
+    PowersOn {
+        host: IpAddr,
     },
     Opens {
         port: PortId,
@@ -277,6 +284,8 @@ impl fmt::Display for Entry {
             Self::Vanishes { end } => write!(f, "{end:?} falls silent"),
             Self::Parts { hosts: (one, other) } => write!(f, "{one} and {other} are cut off from each other"),
             Self::Heals { hosts: (one, other) } => write!(f, "{one} and {other} reach each other again"),
+            Self::PowersOff { host } => write!(f, "{host} loses its power"),
+            Self::PowersOn { host } => write!(f, "{host} has power again"),
             Self::Opens { port } => write!(f, "{port:?} opens"),
             Self::Sends { port, count, .. } => write!(f, "{port:?} sends a datagram of {count}"),
             Self::PortBlocks { port } => write!(f, "{port:?} would block"),

@@ -74,6 +74,8 @@ impl Threads {
         queue.last_ticket += 1;
         let ticket = Ticket(queue.last_ticket);
         queue.waiting.insert(ticket, task);
+        // A thread that is woken while the lock is held would only wait for it.
+        drop(queue);
         self.shared.work.notify_one();
         Ok(ticket)
     }

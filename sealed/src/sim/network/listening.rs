@@ -65,7 +65,7 @@ impl Net {
         if self.find(from).is_none_or(|endpoint| endpoint.vanished) {
             return;
         }
-        if self.unreachable.contains(&address) {
+        if self.unreachable.contains(&address) || self.is_off(&source, &address) {
             return self.repeat_connect(from, source, address, tries);
         }
         let listening: Vec<usize> =

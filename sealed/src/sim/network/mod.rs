@@ -162,6 +162,14 @@ enum Source {
     Descriptor(DescriptorId),
 }
 
+impl Endpoint {
+    /// Returns the host of this end; `None` for a Unix socket.
+    fn local_host(&self) -> Option<IpAddr> {
+        let remote = self.remote.inet()?.ip();
+        self.hosts.map(|(one, other)| if one == remote { other } else { one })
+    }
+}
+
 impl Net {
     pub(in crate::sim) fn new(seed: u64) -> Self {
         Self {

@@ -1,10 +1,10 @@
-//! Partitions: hosts that cannot reach each other for a while.
+//! Hosts that cannot reach each other for a while (partitions), and hosts without power.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
-use super::{Event, Net};
+use super::{Endpoint, Event, Net};
 use crate::address::Address;
 use crate::sim::trace::{End, Entry};
 
@@ -18,6 +18,14 @@ pub(in crate::sim) struct Partitions {
     open: BTreeMap<Hosts, u64>,
     /// What streams have sent, in order, each with its serial number.
     held: Vec<(Hosts, u64, Event)>,
+    /// The hosts without power.
+    off: BTreeSet<IpAddr>,
+}
+
+impl Partitions {
+    fn is_off(&self, (one, other): Hosts) -> bool {
+        self.off.contains(&one) || self.off.contains(&other)
+    }
 }
 
 /// Returns the hosts at the ends of a connection; `None` for Unix sockets.
@@ -56,6 +64,9 @@ impl Net {
         if self.partitions.open.remove(&hosts).is_none() {
             return;
         }
+        if fault!("healing-ends-all-partitions") {
+            self.partitions.open.clear();
+        }
         self.note(Entry::Heals { hosts });
         for (parted, serial, event) in std::mem::take(&mut self.partitions.held) {
             if parted == hosts {
@@ -68,15 +79,44 @@ impl Net {
         }
     }
 
+    /// Cuts the power of a host. Its ends of connections are gone without a word to the others.
+    pub(in crate::sim) fn power_off(&mut self, host: IpAddr) {
+        if !self.partitions.off.insert(host) {
+            return;
+        }
+        self.note(Entry::PowersOff { host });
+        let is_there = |endpoint: &Endpoint| endpoint.local_host() == Some(host);
+        let ends = self.endpoints.iter().filter(|(_, endpoint)| is_there(endpoint));
+        let ends = ends.map(|(index, endpoint)| End { index: index as u32, serial: endpoint.serial });
+        for end in ends.collect::<Vec<_>>() {
+            self.vanish(end);
+        }
+    }
+
+    /// Gives a host its power back. It knows nothing of earlier connections.
+    pub(in crate::sim) fn power_on(&mut self, host: IpAddr) {
+        if self.partitions.off.remove(&host) {
+            self.note(Entry::PowersOn { host });
+        }
+    }
+
+    /// Returns whether one of these hosts has no power.
+    pub(super) fn is_off(&self, one: &Address, other: &Address) -> bool {
+        hosts_of(one, other).is_some_and(|hosts| self.partitions.is_off(hosts))
+    }
+
     /// Returns whether a datagram cannot reach its receiver.
     pub(super) fn is_parted(&self, one: &Address, other: &Address) -> bool {
         let open = &self.partitions.open;
-        !open.is_empty() && hosts_of(one, other).is_some_and(|hosts| open.contains_key(&hosts))
+        self.is_off(one, other)
+            || !open.is_empty() && hosts_of(one, other).is_some_and(|hosts| open.contains_key(&hosts))
     }
 
-    /// Keeps an event that a partition holds up. Returns the others.
+    /// Keeps an event that a partition holds up, and drops one that a host without power would have
+    /// sent or received. Returns the others.
     pub(super) fn hold_up(&mut self, serial: u64, event: Event) -> Option<Event> {
-        if self.partitions.open.is_empty() || fault!("partition-leaks") {
+        let is_whole = self.partitions.open.is_empty() && self.partitions.off.is_empty();
+        if is_whole || fault!("partition-leaks") {
             return Some(event);
         }
         let (one, other) = match event {
@@ -89,6 +129,13 @@ impl Net {
         };
         let mut ends = std::iter::once(one).chain(other);
         let hosts = ends.find_map(|end| self.find(end)?.hosts);
+        let is_attempt = matches!(event, Event::Connect { .. });
+        if hosts.is_some_and(|hosts| self.partitions.is_off(hosts))
+            && !is_attempt
+            && !fault!("host-answers-without-power")
+        {
+            return None;
+        }
         match hosts.filter(|hosts| self.partitions.open.contains_key(hosts)) {
             Some(hosts) => self.partitions.held.push((hosts, serial, event)),
             None => return Some(event),
