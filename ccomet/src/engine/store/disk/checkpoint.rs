@@ -14,6 +14,7 @@ use super::events::Event;
 use super::index::{IndexError, LogPosition, StoreState, Updates};
 use super::log::AppendError;
 use super::opening::try_lock_index;
+use super::reading::SegmentUnreadable;
 use super::reserve::release_reserve;
 use super::shared::{SharedStore, lock, read_lock, write_lock};
 use crate::core::position::Epoch;
@@ -106,6 +107,11 @@ impl SharedStore {
     /// Notes that the index could not be read. The database reads nothing more then, until it is
     /// opened again.
     pub(super) fn index_failed(&self, error: &IndexError) {
+        if let redb::Error::Io(error) = &**error
+            && error.get_ref().is_some_and(|error| error.is::<SegmentUnreadable>())
+        {
+            return;
+        }
         let mut checkpoint = lock(&self.checkpoint);
         checkpoint.is_forced = true;
         if !std::mem::replace(&mut checkpoint.reopens_index, true) {

@@ -16,9 +16,17 @@ use super::settings::LogSync;
 /// The bytes that are copied at a time.
 const COPIED_BYTES: usize = 1024 * 1024;
 
-/// The share of a segment that a small one takes, and the bytes that it takes at least.
-const SMALL_SHARE: u32 = 16;
+/// The shares of a segment that are tried in turn if the disk has no room for a whole one, and the
+/// bytes that a segment has at least.
+const SHARES: [u32; 3] = [1, 4, 16];
 const SMALL_BYTES_MIN: u32 = 4 * 1024;
+
+/// The frames like the last one for which a disk that was full has to have room again. So it does
+/// not become full again at once.
+const ROOM_FRAMES: u32 = 16;
+
+/// The name of the file that shows whether the disk has room.
+const PROBE_FILE: &str = "probe";
 
 /// The end of the names of segments' files.
 const SUFFIX: &str = ".log";
@@ -131,6 +139,8 @@ pub(super) struct Log {
     /// The sequence of the last frame that is on the disk.
     synced: u64,
     has_failed: bool,
+    /// The length of the longest frame for which there was no room, since there was room last.
+    refused: u32,
 }
 
 /// The segment that is being written.
@@ -155,6 +165,7 @@ impl Log {
             sequence: after.sequence,
             synced: after.sequence,
             has_failed: false,
+            refused: 0,
         }
     }
 
@@ -167,17 +178,25 @@ impl Log {
         LogPosition { segment, offset, sequence: self.sequence }
     }
 
-    /// Keeps a frame, whose header is made here. Returns its place.
-    pub(super) fn append(&mut self, frame: &mut [u8]) -> Result<(SegmentId, u32), AppendError> {
+    /// Keeps a frame, whose header is made here. Returns its place. If the frame does not fit into
+    /// the current segment, `begins_segments` determines whether another one is begun.
+    pub(super) fn append(&mut self, frame: &mut [u8], begins_segments: bool) -> Result<(SegmentId, u32), AppendError> {
         if self.has_failed && !fault!("failed-sync-tried-again") {
             return Err(AppendError::Failed(io::Error::other("the disk has failed before")));
         }
         let length = u32::try_from(frame.len()).map_err(|error| AppendError::Full(io::Error::other(error)))?;
         if self.current.as_ref().is_none_or(|current| current.capacity - current.end < length) {
-            self.begin_segment((SEGMENT_HEADER_BYTES as u32).saturating_add(length).max(self.segment_bytes))?;
+            let begun = if begins_segments { self.begin_roomy(length) } else { Err(no_room()) };
+            if matches!(begun, Err(AppendError::Full(_))) {
+                self.refused = self.refused.max(length);
+            }
+            begun?;
         }
         finish_frame(frame, self.sequence + 1, self.synced, self.salt);
         let result = self.write(frame);
+        if matches!(result, Err(AppendError::Full(_))) {
+            self.refused = self.refused.max(length);
+        }
         self.has_failed |= matches!(result, Err(AppendError::Failed(_)));
         result
     }
@@ -222,18 +241,52 @@ impl Log {
         Ok(())
     }
 
-    /// Begins the next segment, in which there is room for frames, after the disk was full. If
-    /// there is no room for a whole one, it is a small one: nothing of the last segment may be kept
-    /// any more, and then the next checkpoint removes that.
+    /// Begins the next segment, in which there is room for frames, after the disk was full: for
+    /// several of those that were refused. Nothing of the last segment may be kept any more, and
+    /// then the next checkpoint removes that.
     pub(super) fn make_room(&mut self) -> Result<(), AppendError> {
-        let is_roomy = |current: &Current| current.capacity - current.end >= self.segment_bytes / 2;
-        if self.current.as_ref().is_some_and(is_roomy) {
+        let few = self.refused.saturating_mul(ROOM_FRAMES).min(self.segment_bytes);
+        let needed = self.refused.max(few);
+        let needed = if fault!("room-for-any-frame") { 1 } else { needed };
+        if self.current.as_ref().is_none_or(|current| current.capacity - current.end < needed.max(1)) {
+            self.begin_roomy(needed)?;
+        }
+        self.refused = 0;
+        Ok(())
+    }
+
+    /// Returns an error if the disk has no room for a small segment and none is begun.
+    pub(super) fn probe(&self) -> Result<(), AppendError> {
+        if self.current.is_some() {
             return Ok(());
         }
-        match self.begin_segment(self.segment_bytes) {
-            Err(AppendError::Full(_)) => self.begin_segment((self.segment_bytes / SMALL_SHARE).max(SMALL_BYTES_MIN)),
-            other => other,
+        let made = self.directory.create(PROBE_FILE).and_then(|file| file.allocate(self.smallest().into()));
+        let _ = self.directory.remove(PROBE_FILE);
+        match made {
+            Err(error) if is_full(&error) => Err(AppendError::Full(error)),
+            _ => Ok(()),
         }
+    }
+
+    /// Returns the bytes of the smallest segment.
+    fn smallest(&self) -> u32 {
+        SHARES.iter().map(|share| self.segment_bytes / share).min().unwrap_or(0).max(SMALL_BYTES_MIN)
+    }
+
+    /// Begins the next segment, with room for so many bytes of frames. If the disk has no room for a
+    /// whole segment, it is a smaller one.
+    fn begin_roomy(&mut self, bytes: u32) -> Result<(), AppendError> {
+        let needed = (SEGMENT_HEADER_BYTES as u32).saturating_add(bytes).max(SMALL_BYTES_MIN);
+        let mut sizes = SHARES.map(|share| (self.segment_bytes / share).max(needed)).to_vec();
+        sizes.dedup();
+        let mut begun = Err(no_room());
+        for size in sizes {
+            begun = self.begin_segment(size);
+            if !matches!(begun, Err(AppendError::Full(_))) {
+                break;
+            }
+        }
+        begun
     }
 
     /// Begins a segment of so many bytes. Its blocks are allocated now, so that the disk is not
@@ -286,6 +339,10 @@ impl Log {
         file.write_all_at(&segment_header(id.into(), self.sequence, self.salt), 0)?;
         Ok(file)
     }
+}
+
+fn no_room() -> AppendError {
+    AppendError::Full(io::ErrorKind::StorageFull.into())
 }
 
 fn is_full(error: &io::Error) -> bool {

@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::events::{Event, Found};
 use super::index::{ChannelRow, Index, IndexError, guarded, io_error};
-use super::places::{BLOCK_ENTRIES, Entry};
+use super::places::{BLOCK_ENTRIES, Entry, SegmentId};
 use super::record::{ChannelId, Record, Salt, read_record};
 use super::shared::{SharedStore, lock, read_lock};
 use crate::core::message::{ChannelName, Message};
@@ -36,6 +36,11 @@ const WINDOW_BYTES: usize = 64 * 1024;
 
 /// A message with its number; `None` if it is damaged or gone.
 type ReadMessage = (u64, Option<Arc<Message>>);
+
+/// An error of reading a segment: other segments, and the index, may be readable.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct SegmentUnreadable(io::Error);
 
 /// A channel, as a loop knows it.
 #[derive(Debug, Clone)]
@@ -174,7 +179,9 @@ impl SharedStore {
             let bytes = match self.read(together[0].1.segment, begin, end) {
                 // The segment was removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Bytes::new(),
-                other => other.map_err(io_error)?,
+                Err(error) if fault!("unreadable-log-is-index") => return Err(io_error(error)),
+                Err(error) => return Err(io_error(self.segment_failed(together[0].1.segment, error))),
+                Ok(bytes) => bytes,
             };
             for (number, entry) in together {
                 let offset = (entry.offset - begin) as usize;
@@ -184,6 +191,14 @@ impl SharedStore {
             }
         }
         Ok(messages)
+    }
+
+    /// Notes that a segment cannot be read. Returns an error that is not one of the index.
+    fn segment_failed(&self, segment: SegmentId, error: io::Error) -> io::Error {
+        if lock(&self.unreadable).insert(segment) {
+            error!("cannot read segment {segment} of the store: {error}");
+        }
+        io::Error::new(error.kind(), SegmentUnreadable(error))
     }
 
     /// Reads a part of a segment, as much of it as there is: the segment may have been cut.
@@ -198,6 +213,7 @@ impl SharedStore {
                 Err(error) => return Err(error),
             }
         }
+        lock(&self.unreadable).remove(&segment);
         bytes.truncate(if filled < bytes.len() && fault!("cut-segment-unread") { 0 } else { filled });
         Ok(bytes.into())
     }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sealed::fault;
 use tracing::{error, info, warn};
 
 use super::events::Event;
@@ -15,6 +16,7 @@ use super::log::{AppendError, Segment, segment_name, segments};
 use super::opening::try_lock_index;
 use super::places::{Entry, SegmentId};
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Record};
+use super::settings::StoreSettings;
 use super::shared::{DiskState, SharedStore, lock, read_lock};
 use crate::core::time::UnixMillis;
 
@@ -24,8 +26,9 @@ const VISITED_MAX: usize = 10_000;
 /// The number of entries that are looked at for old messages of a channel.
 const LOOKED_AT: usize = 64;
 
-/// A segment is written again if less than this share of it, in percent, is kept. At most one
-/// segment is written again after a checkpoint, so this takes less than what publishers write.
+/// A segment is written again if less than this share of it, in percent, is kept. After a
+/// checkpoint, one segment is written again, and others as long as that takes less than what
+/// publishers have written since the last time: so the log does not grow.
 const KEPT_MIN: u64 = 50;
 
 /// A segment is not written again if, since the last look at it, it has lost more than this share
@@ -67,6 +70,8 @@ pub(super) struct Compacted {
     last: SegmentId,
     /// The bytes of each segment that were kept.
     kept: BTreeMap<SegmentId, u64>,
+    /// The bytes that publishers had written.
+    written: u64,
 }
 
 /// The messages of a segment that are kept.
@@ -84,7 +89,7 @@ impl SharedStore {
         }
     }
 
-    /// Writes the messages of one segment before `end` again, if little of the segment is kept.
+    /// Writes the messages of segments before `end` again of which little is kept.
     pub(super) fn compact_after(&self, end: SegmentId) {
         let Ok(_lock) = try_lock_index(&self.directory) else { return };
         if self.state() == DiskState::Good
@@ -111,7 +116,7 @@ impl SharedStore {
     /// Returns what is to be dropped: because the log is too large, or because it is too old.
     fn reliefs(&self, end: SegmentId, now: UnixMillis) -> Result<Vec<Relief>, IndexError> {
         let mut drops: BTreeMap<ChannelId, Relief> = BTreeMap::new();
-        for segment in self.excess(end) {
+        for segment in self.excess(end)? {
             let live = match Segment::read(&self.directory, segment) {
                 Ok(read) => self.live(segment, &read)?,
                 Err(error) => {
@@ -168,22 +173,38 @@ impl SharedStore {
         Ok((!costs.is_empty()).then_some(Relief { id, row, drops: Drops::Oldest(costs) }))
     }
 
-    /// Returns the oldest segments, by which the log exceeds its limit.
-    fn excess(&self, end: SegmentId) -> Vec<SegmentId> {
-        let Ok(ids) = segments(&self.directory) else { return Vec::new() };
-        let length = |id: &SegmentId| self.segment(*id).and_then(|file| file.len()).unwrap_or(0);
-        let lengths: Vec<(SegmentId, u64)> = ids.iter().map(|id| (*id, length(id))).collect();
-        let mut total: u64 = lengths.iter().map(|(_, length)| length).sum();
+    /// Returns the oldest segments, by which the log exceeds its limit. A segment that will be
+    /// written again counts with what is kept of it, unless the log is larger than its limit and
+    /// what may be written until the next checkpoints.
+    fn excess(&self, end: SegmentId) -> Result<Vec<SegmentId>, IndexError> {
+        let kept = read_lock(&self.index).segments()?;
+        let lengths = self.lengths();
+        let sum = |lengths: &[(SegmentId, u64)]| lengths.iter().map(|(_, length)| length).sum::<u64>();
+        let total = sum(&lengths);
         *lock(&self.measured) = Some((lengths.len() as u64, total));
-        let mut excess = Vec::new();
-        for (id, length) in lengths.into_iter().filter(|(id, _)| *id < end) {
-            if total <= self.settings.bytes_max {
+        let StoreSettings { bytes_max, segment_bytes, checkpoint_bytes, .. } = self.settings;
+        let is_beyond = total > bytes_max.saturating_add(2 * (u64::from(segment_bytes) + checkpoint_bytes));
+        let counted = |(id, length): (SegmentId, u64)| {
+            let kept = kept.get(&id).copied().unwrap_or(0);
+            let is_sparse = id < end && kept * 100 < length * KEPT_MIN && !fault!("loss-before-compaction");
+            (id, if is_sparse && !is_beyond { kept } else { length })
+        };
+        let counted: Vec<_> = lengths.into_iter().map(counted).collect();
+        let (mut left, mut excess) = (sum(&counted), Vec::new());
+        for (id, length) in counted.into_iter().filter(|(id, _)| *id < end) {
+            if left <= bytes_max {
                 break;
             }
-            total -= length;
+            left -= length;
             excess.push(id);
         }
-        excess
+        Ok(excess)
+    }
+
+    /// Returns the segments with their lengths, in order.
+    fn lengths(&self) -> Vec<(SegmentId, u64)> {
+        let length = |id: SegmentId| (id, self.segment(id).and_then(|file| file.len()).unwrap_or(0));
+        segments(&self.directory).unwrap_or_default().into_iter().map(length).collect()
     }
 
     /// Finds the messages of a segment that are kept.
@@ -210,30 +231,49 @@ impl SharedStore {
         Ok(live)
     }
 
-    /// Writes the messages of one segment again, if little of the segment is kept.
+    /// Writes the messages of segments again of which little is kept.
     fn compact(&self, end: SegmentId) -> Result<(), IndexError> {
+        let (_, written) = self.written();
+        let mut allowed = {
+            let before = std::mem::replace(&mut lock(&self.compacted).written, written);
+            if fault!("one-segment-after-checkpoint") { 1 } else { (written - before).max(1) }
+        };
+        for segment in self.sparse(end)? {
+            if allowed == 0 || self.state() != DiskState::Good {
+                break;
+            }
+            lock(&self.compacted).last = segment;
+            allowed = allowed.saturating_sub(self.write_again(segment)?.max(1));
+        }
+        Ok(())
+    }
+
+    /// Returns the segments of which little is kept, in turn: a segment whose messages cannot be
+    /// read does not keep others waiting.
+    fn sparse(&self, end: SegmentId) -> Result<Vec<SegmentId>, IndexError> {
         let kept = read_lock(&self.index).segments()?;
+        let lengths: BTreeMap<SegmentId, u64> = self.lengths().into_iter().collect();
         let is_sparse = |(id, bytes): &(&SegmentId, &u64)| {
-            let length = self.segment(**id).and_then(|file| file.len()).unwrap_or(0);
-            **id < end && **bytes * 100 < length * KEPT_MIN
+            **id < end && **bytes * 100 < lengths.get(id).copied().unwrap_or(0) * KEPT_MIN
         };
         let (last, before) = {
             let mut compacted = lock(&self.compacted);
             (compacted.last, std::mem::replace(&mut compacted.kept, kept.clone()))
         };
-        let all = segments(&self.directory).unwrap_or_default();
-        let total: u64 = all.iter().filter_map(|id| self.segment(*id).and_then(|file| file.len()).ok()).sum();
+        let total: u64 = lengths.values().sum();
         let is_large = total > 2 * kept.values().sum::<u64>() + SPARE_SEGMENTS * u64::from(self.settings.segment_bytes);
         let is_crowded = is_large || total > self.settings.bytes_max / 2;
         let is_settled = |(id, bytes): &(&SegmentId, &u64)| {
             is_crowded || before.get(id).is_some_and(|before| **bytes * 100 >= before * (100 - LOSS_MAX))
         };
-        // In turn: a segment whose messages cannot be read does not keep others waiting.
-        let mut in_turn = kept.range(last + 1..).chain(kept.range(..=last)).filter(is_settled);
-        let Some((segment, _)) = in_turn.find(is_sparse) else { return Ok(()) };
-        lock(&self.compacted).last = *segment;
-        let Ok(read) = Segment::read(&self.directory, *segment) else { return Ok(()) };
-        let live = self.live(*segment, &read)?;
+        let in_turn = kept.range(last + 1..).chain(kept.range(..=last)).filter(is_settled).filter(is_sparse);
+        Ok(in_turn.map(|(segment, _)| *segment).collect())
+    }
+
+    /// Writes the messages of a segment again that are kept. Returns their bytes.
+    fn write_again(&self, segment: SegmentId) -> Result<u64, IndexError> {
+        let Ok(read) = Segment::read(&self.directory, segment) else { return Ok(0) };
+        let live = self.live(segment, &read)?;
         let mut moves: Vec<Moved> = Vec::new();
         let mut frame = vec![0; FRAME_HEADER_BYTES];
         let all = live.into_iter().flat_map(|(id, entries)| entries.into_iter().map(move |entry| (id, entry)));
@@ -255,16 +295,17 @@ impl SharedStore {
             moves.truncate(first_of_frame);
         }
         if moves.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        read_lock(&self.index).move_places(&moves)
+        read_lock(&self.index).move_places(&moves)?;
+        Ok(moves.iter().map(|moved| u64::from(moved.to.length)).sum())
     }
 
     /// Appends a frame of moved messages, and notes their places. Returns whether it is kept.
     fn append_moved(&self, frame: &mut Vec<u8>, moves: &mut [Moved]) -> bool {
         let appended = {
             let mut log = lock(&self.log);
-            let appended = log.append(frame);
+            let appended = log.append(frame, true);
             appended.and_then(|place| log.sync().map(|()| place).map_err(AppendError::Failed))
         };
         if let Err(error @ AppendError::Failed(_)) = &appended {
@@ -284,7 +325,7 @@ impl SharedStore {
         else {
             return;
         };
-        for id in segments.into_iter().filter(|id| *id < end || sealed::fault!("segment-removed-too-early")) {
+        for id in segments.into_iter().filter(|id| *id < end || fault!("segment-removed-too-early")) {
             if kept.contains_key(&id) {
                 continue;
             }

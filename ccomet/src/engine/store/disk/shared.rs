@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use sealed::disk::{Directory, File, Lock};
@@ -120,8 +120,12 @@ pub(crate) struct SharedStore {
     pub(super) measured: Mutex<Option<(u64, u64)>>,
     /// The messages that cannot be read, which the log of the server has.
     pub(super) reported: Mutex<BTreeSet<(ChannelId, u64)>>,
+    /// The segments that could not be read at the last attempt.
+    pub(super) unreadable: Mutex<BTreeSet<SegmentId>>,
     inboxes: Vec<Inbox>,
     state: Mutex<DiskState>,
+    /// Set once it was looked whether the disk is full.
+    has_looked: AtomicBool,
     _lock: Option<Lock>,
 }
 
@@ -173,8 +177,10 @@ impl SharedStore {
             compacted: Mutex::new(Compacted::default()),
             measured: Mutex::new(None),
             reported: Mutex::new(BTreeSet::new()),
+            unreadable: Mutex::new(BTreeSet::new()),
             inboxes: (0..loops).map(|_| Inbox::default()).collect(),
             state: Mutex::new(DiskState::Good),
+            has_looked: AtomicBool::new(fault!("full-disk-seen-late")),
             _lock: (!fault!("lock-given-back")).then_some(lock),
         }
     }
@@ -281,7 +287,9 @@ impl SharedStore {
         }
         let (kept, position) = {
             let mut log = lock(&self.log);
-            (log.append(&mut frame), log.position())
+            // While the disk is full, only `look_for_room` begins segments.
+            let begins_segments = self.state() != DiskState::Full || fault!("each-publication-looks-for-room");
+            (log.append(&mut frame, begins_segments), log.position())
         };
         // A full disk stays so if a small frame fits into what is left of the segment.
         if kept.is_err() || self.state() != DiskState::Full {
@@ -328,19 +336,26 @@ impl SharedStore {
         });
     }
 
-    /// Looks whether a full disk has room again. Publications find out as well, but there may be
-    /// none while the server counts as not ready.
+    /// Looks whether a full disk has room again and, at the first call, whether the disk is full.
     pub(super) fn look_for_room(self: &Arc<Self>) {
-        if self.state() != DiskState::Full || fault!("full-until-publication") {
+        let is_first = !self.has_looked.swap(true, Ordering::Relaxed);
+        let is_full = self.state() == DiskState::Full && !fault!("full-until-publication");
+        if !is_first && !is_full {
             return;
         }
         let shared = self.clone();
-        // If this is refused, the writer is busy, and finds out by itself.
+        // If this is refused, the writer is busy. Then the next call looks or, if this was the
+        // first, the writer finds out.
         let _ = self.crews.writer.spawn(move || {
-            let made = lock(&shared.log).make_room();
-            shared.note_state(made.as_ref().err());
-            // What is kept no more goes at the next checkpoint.
-            shared.force_checkpoint();
+            let made = if is_full { lock(&shared.log).make_room() } else { lock(&shared.log).probe() };
+            if is_full || made.is_err() {
+                shared.note_state(made.as_ref().err());
+            }
+            if is_full {
+                // What is kept no more goes at the next checkpoint.
+                shared.force_checkpoint();
+                shared.begin_checkpoint();
+            }
         });
     }
 

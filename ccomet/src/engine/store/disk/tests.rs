@@ -4,6 +4,7 @@
 mod crashes;
 mod details;
 mod retention;
+mod space;
 mod tools;
 
 use std::collections::BTreeMap;

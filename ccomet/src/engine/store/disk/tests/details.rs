@@ -81,22 +81,6 @@ fn pages_end_where_the_places_of_their_messages_end() {
 }
 
 #[test]
-fn a_full_disk_refuses_until_it_has_space_again() {
-    let mut bench = Bench::new();
-    let text = "x".repeat(1_000);
-    assert!(bench.publish("a", &[&text]));
-    bench.disk.set_capacity(Some(bench.disk.bytes_used()));
-    let kept = (0..10).filter(|_| bench.publish("a", &[&text])).count();
-    assert!((1..10).contains(&kept), "{kept} fit into the segment");
-    assert_eq!(bench.all("a").len(), 1 + kept);
-    bench.disk.set_capacity(None);
-    assert!(bench.publish("a", &["more"]));
-    bench.restart();
-    assert!(bench.open("a").is_some());
-    assert_eq!(bench.all("a").len(), 2 + kept);
-}
-
-#[test]
 fn a_channel_is_not_deleted_once_the_disk_has_failed() {
     let mut bench = Bench::new();
     bench.disk.set_faults(DiskFaults { failed_sync: 1.0, ..DiskFaults::default() });

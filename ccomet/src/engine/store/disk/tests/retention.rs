@@ -92,6 +92,28 @@ fn a_segment_of_which_little_is_kept_is_written_again() {
 }
 
 #[test]
+fn messages_that_are_kept_for_long_survive_many_that_are_not() {
+    let mut bench = Bench::with_seed(1);
+    bench.settings.bytes_max = 64 << 10;
+    bench.start().expect("a new store");
+    let (text, limits) = ("x".repeat(400), HistoryLimits { messages_max: 1, ..LIMITS });
+    let mut largest = 0;
+    for round in 0..80 {
+        assert!(bench.publish("rare", &[&format!("rare {round}")]));
+        assert!(bench.publish("busy", &[text.as_str(); 12]));
+        bench.trim("busy", &limits);
+        // A checkpoint comes after several segments.
+        if round % 8 == 7 {
+            bench.checkpoint();
+            bench.checkpoint();
+            largest = largest.max(bench.log_bytes());
+        }
+    }
+    assert_eq!(bench.all("rare").len(), 80, "the log needs {largest} bytes");
+    assert!(largest < 128 << 10, "{largest}");
+}
+
+#[test]
 fn channels_that_nobody_uses_lose_what_is_too_old_and_end() {
     let mut bench = Bench::new();
     for channel in ["a", "b"] {

@@ -87,7 +87,7 @@ impl Writer {
     }
 
     fn write_frame(&mut self) -> Result<(), Refused> {
-        let kept = self.log.append(&mut self.frame);
+        let kept = self.log.append(&mut self.frame, true);
         let (segment, begin) = kept.map_err(|why| match why {
             AppendError::Full(error) | AppendError::Refused(error) | AppendError::Failed(error) => {
                 Refused::Io("write the log", error)
