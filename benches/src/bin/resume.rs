@@ -49,8 +49,8 @@ impl Case {
 
 /// The way to talk to a server.
 struct Dialect {
-    /// Makes the publication of the message of that number in a channel.
-    publish: fn(channel: &str, number: usize, out: &mut Vec<u8>),
+    /// Makes a publication in a channel.
+    publish: fn(channel: &str, out: &mut Vec<u8>),
     /// Returns how many replies these bytes complete. What is left of the bytes is kept.
     replies: fn(&mut Vec<u8>) -> usize,
     prepare: fn(&TcpStream),
@@ -61,7 +61,7 @@ struct Dialect {
 }
 
 const HTTP: Dialect = Dialect {
-    publish: |channel, _, out| {
+    publish: |channel, out| {
         let head =
             format!("POST /channels/{channel} HTTP/1.1\r\nHost: bench\r\nContent-Length: {MESSAGE_BYTES}\r\n\r\n");
         out.extend_from_slice(head.as_bytes());
@@ -83,11 +83,11 @@ const HTTP: Dialect = Dialect {
 const PAGE: usize = 100;
 
 const REDIS: Dialect = Dialect {
-    publish: |channel, number, out| {
-        let id = format!("{}-0", number + 1);
-        command(&["XADD", channel, &id, "data", &"x".repeat(MESSAGE_BYTES)], out);
+    publish: |channel, out| command(&["XADD", channel, "*", "data", &"x".repeat(MESSAGE_BYTES)], out),
+    replies: |bytes| {
+        assert!(!bytes.starts_with(b"-ERR"), "{}", String::from_utf8_lossy(bytes));
+        count(bytes, b"$")
     },
-    replies: |bytes| count(bytes, b"-0\r\n"),
     prepare: |_| {},
     read: |mut stream, channel, _| {
         let mut out = Vec::new();
@@ -99,17 +99,19 @@ const REDIS: Dialect = Dialect {
         let line = find(received, b"\r\n")?;
         let entries: usize = std::str::from_utf8(&received[1..line]).ok()?.parse().ok()?;
         let data = format!("${MESSAGE_BYTES}\r\n");
-        if entries == 0 || count_of(received, data.as_bytes()) < entries {
+        if entries == 0 || received.len() < entries * MESSAGE_BYTES || count_of(received, data.as_bytes()) < entries {
             return None;
         }
         let last = received.windows(data.len()).rposition(|window| window == data.as_bytes())?;
         if received.len() < last + data.len() + MESSAGE_BYTES + 2 {
             return None;
         }
-        let before = &received[..last];
-        let end = before.windows(4).rposition(|window| window == b"-0\r\n")?;
-        let begin = before[..end].iter().rposition(|byte| *byte == b'\n')? + 1;
-        let id = format!("({}-0", std::str::from_utf8(&before[begin..end]).ok()?);
+        // Before the data are the id of the entry, the number of its fields, and the name of the
+        // field.
+        let fields = b"\r\n*2\r\n$4\r\ndata\r\n";
+        let before = received[..last].strip_suffix(fields)?;
+        let begin = before.iter().rposition(|byte| *byte == b'\n')? + 1;
+        let id = format!("({}", std::str::from_utf8(&before[begin..]).ok()?);
         let mut out = Vec::new();
         command(&["XRANGE", channel, &id, "+", "COUNT", &PAGE.to_string()], &mut out);
         received.clear();
@@ -118,7 +120,7 @@ const REDIS: Dialect = Dialect {
 };
 
 const NATS: Dialect = Dialect {
-    publish: |channel, _, out| {
+    publish: |channel, out| {
         out.extend_from_slice(format!("PUB kept.{channel} in.0 {MESSAGE_BYTES}\r\n").as_bytes());
         out.resize(out.len() + MESSAGE_BYTES, b'x');
         out.extend_from_slice(b"\r\n");
@@ -210,15 +212,10 @@ fn fill(server: &Server) {
                     let mut out = Vec::new();
                     let due = DEPTH.min(share - sent);
                     for number in sent..sent + due {
-                        // A channel belongs to one connection, so that its messages are in order.
-                        let (channel, number) = match server.case {
-                            Case::OneForAll => (0, number * CONNECTIONS + connection),
-                            Case::OneForEach => {
-                                let own = channels / CONNECTIONS;
-                                (connection * own + number % own, number / own)
-                            }
-                        };
-                        publish(&format!("c{channel}"), number, &mut out);
+                        // Each connection has channels of its own, in turn.
+                        let own = (channels / CONNECTIONS).max(1);
+                        let channel = (connection * own + number % own) % channels;
+                        publish(&format!("c{channel}"), &mut out);
                     }
                     stream.write_all(&out).expect("sent");
                     let mut answered = 0;
