@@ -108,7 +108,8 @@ impl SharedStore {
     /// opened again.
     pub(super) fn index_failed(&self, error: &IndexError) {
         if let redb::Error::Io(error) = &**error
-            && error.get_ref().is_some_and(|error| error.is::<SegmentUnreadable>())
+            && let Some(inner) = error.get_ref()
+            && inner.is::<SegmentUnreadable>()
         {
             return;
         }
