@@ -133,11 +133,11 @@ fn a_start_that_creates_a_store_is_logged() {
 
 #[test]
 fn each_subcommand_lists_the_options_that_it_uses_and_no_others() {
+    const ALL: [&str; 7] = ["--config", "--front", "--admin", "--data", "--loops", "--log", "--open-front"];
     let help = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).arg("--help").output();
         String::from_utf8(output.expect("it runs").stdout).expect("text")
     };
-    const ALL: [&str; 7] = ["--config", "--front", "--admin", "--data", "--loops", "--log", "--open-front"];
     let cases: [(&[&str], &[&str]); 7] = [
         (&[], &ALL),
         (&["config"], &ALL),
@@ -164,7 +164,7 @@ fn the_directory_is_named_before_or_after_the_tool_or_by_the_settings() {
     let data = folder.join("data");
     filled(&data);
     let data_text = data.to_str().expect("a path");
-    let config = folder.write("store.toml", &format!("[store]\npath = {data_text:?}\n"));
+    let config = folder.write("store.toml", format!("[store]\npath = {data_text:?}\n"));
     let config = config.to_str().expect("a path");
     for arguments in [
         &["--data", data_text, "store", "check"][..],
