@@ -137,9 +137,6 @@ fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Resu
     }
     let mut replay = Replay::new(&index, state);
     let behind: Vec<_> = files.into_iter().filter(|id| *id >= state.position.segment).collect();
-    if behind.is_empty() && state.position.offset as usize > SEGMENT_HEADER_BYTES {
-        return Err(Refused::Damaged(format!("segment {} of its log is missing", state.position.segment)));
-    }
     replay.read(directory, &behind)?;
     let state = replay.finish(directory, &behind)?;
     let log = Log::new(directory.clone(), state.salt, state.position, settings.segment_bytes, settings.sync);
@@ -169,20 +166,34 @@ impl<'a> Replay<'a> {
 
     /// Reads the frames of these segments.
     pub(super) fn read(&mut self, directory: &Directory, ids: &[SegmentId]) -> Result<(), Refused> {
+        let (position, kept) = (self.state.position, self.index.segments()?);
+        if ids.is_empty() && position.offset as usize > SEGMENT_HEADER_BYTES {
+            return Err(Refused::Damaged(format!("segment {} of its log is missing", position.segment)));
+        }
         for (index, id) in ids.iter().enumerate() {
-            if *id != self.state.position.segment + index as u32 {
+            if *id != position.segment + index as u32 {
                 return Err(Refused::Damaged(format!("segment {} of its log is missing", id - 1)));
             }
             let segment = Segment::read(directory, *id).map_err(|error| Refused::Io("read a segment", error))?;
+            let kept = kept.get(id).copied().unwrap_or(0);
             match segment.header {
                 SegmentHeader::Newer(version) => return Err(Refused::Newer(version)),
+                _ if index == 0 && !reaches(&segment, self.state.salt, position) => {
+                    return Err(Refused::Damaged(format!("segment {id} of its log ends before the last checkpoint")));
+                }
                 SegmentHeader::Whole { id: found, salt, .. } if found == u64::from(*id) && salt == self.state.salt => {}
                 // It was being created.
-                _ if index + 1 == ids.len() && segment.next_frame(0, self.state.salt).is_none() => return Ok(()),
+                _ if index + 1 == ids.len() && kept == 0 && segment.next_frame(0, self.state.salt).is_none() => {
+                    return Ok(());
+                }
                 _ => return Err(Refused::Damaged(format!("segment {id} of its log has no header"))),
             }
-            let begin = if index == 0 { self.state.position.offset as usize } else { SEGMENT_HEADER_BYTES };
+            let begin = if index == 0 { position.offset as usize } else { SEGMENT_HEADER_BYTES };
             let end = self.read_segment(*id, &segment, begin)?;
+            // Messages may have been moved to it since the last checkpoint.
+            if (end as u64) < kept {
+                return Err(Refused::Damaged(format!("segment {id} of its log ends before what is kept of it")));
+            }
             if self.is_lost(directory, &segment, end, &ids[index + 1..])? {
                 return Err(Refused::Damaged(format!("a commit in segment {id} at byte {end} cannot be read")));
             }
@@ -322,6 +333,33 @@ impl<'a> Replay<'a> {
         }
         Ok(self.state)
     }
+}
+
+/// Returns whether the segment in which the last checkpoint ends has all before that place. A
+/// message that was changed is not missed here: readers get a gap in its place. But if nothing
+/// follows the last whole frame, later frames may be lost too.
+pub(super) fn reaches(segment: &Segment, salt: Salt, position: LogPosition) -> bool {
+    let at = position.offset as usize;
+    if at <= SEGMENT_HEADER_BYTES || fault!("lost-end-of-log-unnoticed") {
+        return true;
+    }
+    let (id, header) = (u64::from(position.segment), segment.header);
+    let Some(rest) = segment.bytes.get(at - 1..) else { return false };
+    if !matches!(header, SegmentHeader::Whole { id: found, salt: has, .. } if (found, has) == (id, salt)) {
+        return false;
+    }
+    if rest.iter().any(|byte| *byte != 0) {
+        return true;
+    }
+    let mut end = SEGMENT_HEADER_BYTES;
+    while end < at {
+        let next = segment.frame(end, salt).map(|frame| (end, frame)).or_else(|| segment.next_frame(end, salt));
+        match next.filter(|(place, _)| *place < at) {
+            Some((place, frame)) => end = place + frame.length(),
+            None => return false,
+        }
+    }
+    true
 }
 
 fn new_update(id: ChannelId, row: ChannelRow) -> ChannelUpdate {
