@@ -11,7 +11,7 @@ use sealed::fault;
 use tracing::{error, info};
 
 use super::events::Event;
-use super::index::{IndexError, LogPosition, StoreState, Updates};
+use super::index::{IndexError, LogPosition, StoreState, Updates, row_damage};
 use super::log::AppendError;
 use super::opening::try_lock_index;
 use super::reserve::release_reserve;
@@ -106,6 +106,10 @@ impl SharedStore {
     /// Notes that the index could not be read. The database reads nothing more then, until it is
     /// opened again.
     pub(super) fn index_failed(&self, error: &IndexError) {
+        if row_damage(error).is_some() {
+            // Only what the row is about cannot be read.
+            return;
+        }
         let mut checkpoint = lock(&self.checkpoint);
         checkpoint.is_forced = true;
         if !std::mem::replace(&mut checkpoint.reopens_index, true) {
