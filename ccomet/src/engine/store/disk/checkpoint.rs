@@ -11,7 +11,7 @@ use sealed::fault;
 use tracing::{error, info};
 
 use super::events::Event;
-use super::index::{IndexError, LogPosition, StoreState, Updates};
+use super::index::{IndexError, LogPosition, StoreState, Updates, row_damage};
 use super::log::AppendError;
 use super::opening::try_lock_index;
 use super::reading::SegmentUnreadable;
@@ -107,10 +107,12 @@ impl SharedStore {
     /// Notes that the index could not be read. The database reads nothing more then, until it is
     /// opened again.
     pub(super) fn index_failed(&self, error: &IndexError) {
-        if let redb::Error::Io(error) = &**error
-            && let Some(inner) = error.get_ref()
-            && inner.is::<SegmentUnreadable>()
-        {
+        let of_segment = match &**error {
+            redb::Error::Io(error) => error.get_ref().map(|inner| inner.is::<SegmentUnreadable>()),
+            _ => None,
+        };
+        if of_segment == Some(true) || row_damage(error).is_some() {
+            // Only what is in the segment, or what the row is about, cannot be read.
             return;
         }
         let mut checkpoint = lock(&self.checkpoint);

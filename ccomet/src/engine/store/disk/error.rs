@@ -50,6 +50,28 @@ pub enum StoreError {
         /// The newest format that this version of the program knows.
         known: u32,
     },
+    /// An earlier version of the program has written the store.
+    #[error(
+        "the store {} has format {found}, of an earlier version: this version knows format {known}. Keep its messages \
+         with `ccomet store salvage`",
+        path.display()
+    )]
+    Older {
+        /// The directory of the store.
+        path: PathBuf,
+        /// The format of the store.
+        found: u32,
+        /// The format that this version of the program writes.
+        known: u32,
+    },
+    /// The disk has no room for what is to be written.
+    #[error("the disk of {} is full: make room on it", path.display())]
+    Full {
+        /// The directory for which there is no room.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
     /// Parts of the store are missing or damaged: a disk has changed or lost them.
     #[error("the store {} is damaged: {what}. Restore a backup, or keep what can be read with `ccomet store salvage`", path.display())]
     Damaged {
@@ -60,7 +82,8 @@ pub enum StoreError {
     },
     /// The index cannot be read or written.
     #[error(
-        "the index of the store {} cannot be used: restore a backup, or keep what can be read with `ccomet store salvage`",
+        "the index of the store {} cannot be used: look with `ccomet store check`, and restore a backup, or keep what \
+         can be read with `ccomet store salvage`",
         path.display()
     )]
     Index {
@@ -69,4 +92,9 @@ pub enum StoreError {
         /// The error of the database.
         source: Box<redb::Error>,
     },
+}
+
+/// Returns whether an error says that there is no room on the disk.
+pub(super) fn says_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

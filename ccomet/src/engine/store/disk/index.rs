@@ -2,6 +2,7 @@
 //! redb database, which is written at checkpoints only: what the log has gained since the last
 //! checkpoint is read again at the start.
 
+mod rows;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -16,13 +17,15 @@ use sealed::fault;
 use super::backend::{Backend, ReadOnlyBackend};
 use super::log::copy;
 use super::places::{Entry, SegmentId, decode_block};
-use super::record::{ChannelId, Input, Salt};
+use super::record::{ChannelId, Salt};
 use super::tables::Tables;
 use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 use crate::engine::store::KeptKey;
 
+use rows::{Reported, decode_state, decode_version};
+pub(super) use rows::{damaged_row, encode_state, report_row, row_damage};
 pub(super) use scan::INDEX_FILE;
 
 const FILE: &str = "index.redb";
@@ -145,26 +148,6 @@ impl ChannelRow {
         let (bytes, used, kept_for) = (0, UnixMillis::default(), Duration::MAX);
         Self { name, epoch, first: next, next, bytes, used, kept_for }
     }
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(48 + self.name.as_str().len());
-        let kept_for = u64::try_from(self.kept_for.as_millis()).unwrap_or(u64::MAX);
-        for number in [self.epoch.0, self.first, self.next, self.bytes, self.used.as_millis(), kept_for] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        out.extend_from_slice(self.name.as_str().as_bytes());
-        out
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut rest = Input(bytes);
-        let mut number = || rest.u64().ok_or_else(|| damaged("a channel is too short"));
-        let (epoch, first, next, bytes) = (Epoch(number()?), number()?, number()?, number()?);
-        let (used, kept_for) = (UnixMillis::from_millis(number()?), Duration::from_millis(number()?));
-        let name = std::str::from_utf8(rest.0).ok().and_then(|name| ChannelName::new(name).ok());
-        let name = name.ok_or_else(|| damaged("a channel has no name"))?;
-        Ok(Self { name, epoch, first, next, bytes, used, kept_for })
-    }
 }
 
 /// The index.
@@ -174,6 +157,7 @@ pub(super) struct Index {
     directory: Directory,
     /// Set if it could not be opened again for writing after an error.
     is_read_only: bool,
+    reported: Reported,
 }
 
 impl Index {
@@ -187,10 +171,14 @@ impl Index {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(directory, cache_bytes),
             other => other.map_err(io_error)?,
         };
-        let mut index = Self { database: None, directory: directory.clone(), is_read_only: false };
+        let mut index = Self::over(None, directory);
         index.database = Some(guarded(|| open(Backend(file), cache_bytes))?);
         Self::end_writing(directory);
         Ok(index)
+    }
+
+    fn over(database: Option<Database>, directory: &Directory) -> Self {
+        Self { database, directory: directory.clone(), is_read_only: false, reported: Reported::default() }
     }
 
     /// Creates the index under another name, so that it is never found half made.
@@ -201,7 +189,7 @@ impl Index {
         file.sync_data().map_err(io_error)?;
         directory.rename(NEW_FILE, FILE).and_then(|()| directory.sync()).map_err(io_error)?;
         Self::end_writing(directory);
-        Ok(Self { database: Some(database), directory: directory.clone(), is_read_only: false })
+        Ok(Self::over(Some(database), directory))
     }
 
     /// Notes on the disk that the index is being written.
@@ -277,26 +265,23 @@ impl Index {
         self.database.as_ref().ok_or_else(|| damaged("it could not be opened again after an error"))
     }
 
+    /// Returns the version of the format; `None` if the store is new.
+    pub(super) fn version(&self) -> Result<Option<u32>> {
+        self.meta(|get| decode_version(get))
+    }
+
     /// Returns the state of the store; `None` if it is new.
     pub(super) fn state(&self) -> Result<Option<StoreState>> {
+        self.meta(|get| decode_state(get))
+    }
+
+    fn meta<T>(&self, read: impl FnOnce(&dyn Fn(&str) -> Result<Option<u64>>) -> Result<T>) -> Result<Option<T>> {
         let transaction = self.database()?.begin_read().map_err(wrap)?;
         let meta = match transaction.open_table(META) {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
             other => other.map_err(wrap)?,
         };
-        let number = |key| -> Result<u64> {
-            let value = meta.get(key).map_err(wrap)?;
-            value.map(|value| value.value()).ok_or_else(|| damaged("it lacks the state of the store"))
-        };
-        let narrow = |key| number(key).map(|value| value as u32);
-        let position =
-            LogPosition { segment: narrow("segment")?, offset: narrow("offset")?, sequence: number("sequence")? };
-        Ok(Some(StoreState {
-            salt: Salt(narrow("salt")?),
-            position,
-            last_channel: number("last channel")?,
-            last_epoch: Epoch(number("last epoch")?),
-        }))
+        read(&|key| Ok(meta.get(key).map_err(wrap)?.map(|value| value.value()))).map(Some)
     }
 
     /// Writes a checkpoint in one transaction: it is there as a whole, or not at all. Keys older
@@ -339,16 +324,26 @@ impl Index {
         })
     }
 
-    /// Returns the channels after a number, in the order of their numbers.
+    /// Returns the channels after a number, in the order of their numbers, without those whose rows
+    /// are damaged.
     pub(super) fn rows_after(&self, id: ChannelId, limit: usize) -> Result<Vec<(ChannelId, ChannelRow)>> {
         let transaction = self.database()?.begin_read().map_err(wrap)?;
         let channels = transaction.open_table(CHANNELS).map_err(wrap)?;
         let mut rows = Vec::new();
-        for item in channels.range(id + 1..).map_err(wrap)?.take(limit) {
+        for item in channels.range(id + 1..).map_err(wrap)? {
             let (id, row) = item.map_err(wrap)?;
-            rows.push((id.value(), ChannelRow::decode(row.value())?));
+            let id = id.value();
+            rows.extend(self.reported(id, ChannelRow::decode(id, row.value())).ok().map(|row| (id, row)));
+            if rows.len() >= limit {
+                break;
+            }
         }
         Ok(rows)
+    }
+
+    /// Logs that a row is damaged, once for each channel.
+    fn reported<T>(&self, id: ChannelId, found: Result<T>) -> Result<T> {
+        found.inspect_err(|error| self.reported.report(id, error))
     }
 
     /// Returns the channel of a name.
@@ -356,7 +351,8 @@ impl Index {
         let transaction = self.database()?.begin_read().map_err(wrap)?;
         let names = transaction.open_table(NAMES).map_err(wrap)?;
         let Some(id) = names.get(name).map_err(wrap)?.map(|id| id.value()) else { return Ok(None) };
-        Ok(row(&transaction.open_table(CHANNELS).map_err(wrap)?, id)?.map(|row| (id, row)))
+        let row = named(&transaction.open_table(CHANNELS).map_err(wrap)?, id, name);
+        self.reported(id, row).map(|row| Some((id, row)))
     }
 
     /// Returns the row of a channel.
@@ -366,7 +362,7 @@ impl Index {
     }
 
     /// Returns the channels whose names begin with `prefix` and are after `after`, in the order of
-    /// their names.
+    /// their names, without those whose rows are damaged.
     pub(super) fn names(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<ChannelRow>> {
         let transaction = self.database()?.begin_read().map_err(wrap)?;
         let names = transaction.open_table(NAMES).map_err(wrap)?;
@@ -378,7 +374,10 @@ impl Index {
                 break;
             }
             if name.value() != after {
-                found.extend(row(&channels, id.value())?);
+                match self.reported(id.value(), named(&channels, id.value(), name.value())) {
+                    Err(error) if row_damage(&error).is_some() => {}
+                    row => found.push(row?),
+                }
             }
         }
         Ok(found)
@@ -398,7 +397,7 @@ impl Index {
         let mut found = Vec::new();
         if is_backward {
             for item in blocks.range((id, 0)..(id, begin)).map_err(wrap)?.rev() {
-                let block = numbered(&item.map_err(wrap)?)?;
+                let block = self.reported(id, numbered(&item.map_err(wrap)?))?;
                 found.extend(block.into_iter().rev().filter(|(number, _)| *number < begin));
                 if found.len() >= limit {
                     break;
@@ -409,7 +408,7 @@ impl Index {
         let before = blocks.range((id, 0)..=(id, begin)).map_err(wrap)?.next_back().transpose().map_err(wrap)?;
         let from = before.map_or(begin, |(key, _)| key.value().1);
         for item in blocks.range((id, from)..=(id, u64::MAX)).map_err(wrap)? {
-            let block = numbered(&item.map_err(wrap)?)?;
+            let block = self.reported(id, numbered(&item.map_err(wrap)?))?;
             found.extend(block.into_iter().filter(|(number, _)| *number >= begin));
             if found.len() >= limit {
                 break;
@@ -447,12 +446,21 @@ impl Index {
 }
 
 pub(super) fn row(channels: &impl ReadableTable<u64, &'static [u8]>, id: ChannelId) -> Result<Option<ChannelRow>> {
-    channels.get(id).map_err(wrap)?.map(|row| ChannelRow::decode(row.value())).transpose()
+    channels.get(id).map_err(wrap)?.map(|row| ChannelRow::decode(id, row.value())).transpose()
+}
+
+/// Returns the row to which a name leads.
+fn named(channels: &impl ReadableTable<u64, &'static [u8]>, id: ChannelId, name: &str) -> Result<ChannelRow> {
+    let row = row(channels, id)?.filter(|row| row.name.as_str() == name);
+    row.ok_or_else(|| damaged_row(&format!("the name {name} leads to the id {id}, which is not that of the channel")))
 }
 
 pub(super) type BlockItem<'a> = (redb::AccessGuard<'a, (u64, u64)>, redb::AccessGuard<'a, &'static [u8]>);
 
 pub(super) fn numbered((key, value): &BlockItem<'_>) -> Result<Vec<(u64, Entry)>> {
-    let entries = decode_block(value.value()).ok_or_else(|| damaged("a block of places cannot be read"))?;
+    let entries = decode_block(value.value()).ok_or_else(|| {
+        let (id, begin) = key.value();
+        damaged_row(&format!("the places of messages from number {begin} on, of the channel with id {id}"))
+    })?;
     Ok((key.value().1..).zip(entries).collect())
 }

@@ -13,7 +13,7 @@ use sealed::disk::{Directory, Disk, Lock};
 use sealed::fault;
 use tracing::{info, warn};
 
-use super::error::StoreError;
+use super::error::{StoreError, says_full};
 use super::index::{ChannelRow, ChannelUpdate, Index, IndexError, LogPosition, StoreState, Updates, damaged};
 use super::log::{Log, Segment, segment_name, segments};
 use super::places::{Entry, SegmentId};
@@ -40,6 +40,7 @@ pub(super) enum Refused {
     Io(&'static str, io::Error),
     Index(IndexError),
     Newer(u32),
+    Older(u32),
     Damaged(String),
 }
 
@@ -52,8 +53,13 @@ impl From<IndexError> for Refused {
 impl Refused {
     pub(super) fn at(self, path: PathBuf) -> StoreError {
         match self {
+            Self::Io(_, source) if says_full(&source) => StoreError::Full { path, source },
             Self::Io(action, source) => StoreError::Io { action, path, source },
-            Self::Index(source) => StoreError::Index { path, source },
+            Self::Index(source) => match *source {
+                redb::Error::Io(source) if says_full(&source) => StoreError::Full { path, source },
+                source => StoreError::Index { path, source: Box::new(source) },
+            },
+            Self::Older(found) => StoreError::Older { path, found, known: VERSION },
             Self::Newer(found) => StoreError::Newer { path, found, known: VERSION },
             Self::Damaged(what) => StoreError::Damaged { path, what },
         }
@@ -112,9 +118,9 @@ fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Resu
         release_reserve(directory);
         index = Index::open(directory, settings.cache_bytes);
     }
-    let index = index?;
+    let mut index = index?;
     let files = segments(directory).map_err(|error| Refused::Io("list the segments", error))?;
-    let state = match index.state()? {
+    let state = match read_state(&index)? {
         Some(state) => state,
         None if files.is_empty() => {
             let position = LogPosition { segment: 1, offset: SEGMENT_HEADER_BYTES as u32, sequence: 0 };
@@ -137,13 +143,23 @@ fn read_all(directory: &Directory, settings: &StoreSettings, salt: Salt) -> Resu
     }
     let mut replay = Replay::new(&index, state);
     let behind: Vec<_> = files.into_iter().filter(|id| *id >= state.position.segment).collect();
-    if behind.is_empty() && state.position.offset as usize > SEGMENT_HEADER_BYTES {
-        return Err(Refused::Damaged(format!("segment {} of its log is missing", state.position.segment)));
-    }
     replay.read(directory, &behind)?;
-    let state = replay.finish(directory, &behind)?;
+    let ended = replay.finish(directory, &behind)?;
+    if !behind.is_empty() {
+        ended.keep(&mut index, directory, settings.cache_bytes)?;
+    }
+    let state = ended.state;
     let log = Log::new(directory.clone(), state.salt, state.position, settings.segment_bytes, settings.sync);
     Ok((index, log, state))
+}
+
+/// Reads the state of a store; `None` if it is new.
+pub(super) fn read_state(index: &Index) -> Result<Option<StoreState>, Refused> {
+    match index.version()? {
+        Some(version) if version > VERSION => Err(Refused::Newer(version)),
+        Some(version) if version < VERSION => Err(Refused::Older(version)),
+        _ => Ok(index.state()?),
+    }
 }
 
 /// The log after the last checkpoint, as it is read.
@@ -169,20 +185,34 @@ impl<'a> Replay<'a> {
 
     /// Reads the frames of these segments.
     pub(super) fn read(&mut self, directory: &Directory, ids: &[SegmentId]) -> Result<(), Refused> {
+        let (position, kept) = (self.state.position, self.index.segments()?);
+        if ids.is_empty() && position.offset as usize > SEGMENT_HEADER_BYTES {
+            return Err(Refused::Damaged(format!("segment {} of its log is missing", position.segment)));
+        }
         for (index, id) in ids.iter().enumerate() {
-            if *id != self.state.position.segment + index as u32 {
+            if *id != position.segment + index as u32 {
                 return Err(Refused::Damaged(format!("segment {} of its log is missing", id - 1)));
             }
             let segment = Segment::read(directory, *id).map_err(|error| Refused::Io("read a segment", error))?;
+            let kept = kept.get(id).copied().unwrap_or(0);
             match segment.header {
                 SegmentHeader::Newer(version) => return Err(Refused::Newer(version)),
+                _ if index == 0 && !reaches(&segment, self.state.salt, position) => {
+                    return Err(Refused::Damaged(format!("segment {id} of its log ends before the last checkpoint")));
+                }
                 SegmentHeader::Whole { id: found, salt, .. } if found == u64::from(*id) && salt == self.state.salt => {}
                 // It was being created.
-                _ if index + 1 == ids.len() && segment.next_frame(0, self.state.salt).is_none() => return Ok(()),
+                _ if index + 1 == ids.len() && kept == 0 && segment.next_frame(0, self.state.salt).is_none() => {
+                    return Ok(());
+                }
                 _ => return Err(Refused::Damaged(format!("segment {id} of its log has no header"))),
             }
-            let begin = if index == 0 { self.state.position.offset as usize } else { SEGMENT_HEADER_BYTES };
+            let begin = if index == 0 { position.offset as usize } else { SEGMENT_HEADER_BYTES };
             let end = self.read_segment(*id, &segment, begin)?;
+            // Messages may have been moved to it since the last checkpoint.
+            if (end as u64) < kept {
+                return Err(Refused::Damaged(format!("segment {id} of its log ends before what is kept of it")));
+            }
             if self.is_lost(directory, &segment, end, &ids[index + 1..])? {
                 return Err(Refused::Damaged(format!("a commit in segment {id} at byte {end} cannot be read")));
             }
@@ -291,25 +321,55 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Writes what was read to the index. The log continues in a new segment.
-    fn finish(mut self, directory: &Directory, behind: &[SegmentId]) -> Result<StoreState, Refused> {
+    /// Puts what was read on the disk. The log continues in a new segment.
+    fn finish(mut self, directory: &Directory, behind: &[SegmentId]) -> Result<Ended, Refused> {
         // What the index refers to must be on the disk. If syncing has failed before, the system
         // may have given a frame up, and show it all the same: only a frame that is written again
         // is synced again.
         for (_, id, offset, bytes) in self.unsure.iter().filter(|_| !fault!("last-frames-not-written-again")) {
-            let written = directory.open(&segment_name(*id)).and_then(|file| file.write_all_at(bytes, *offset));
+            let write = || directory.open(&segment_name(*id)).and_then(|file| file.write_all_at(bytes, *offset));
+            // Some file systems write to another place, and need room for that.
+            let written = write().or_else(|_| {
+                release_reserve(directory);
+                write()
+            });
             written.map_err(|error| Refused::Io("write the end of the log again", error))?;
         }
         for id in behind.iter().filter(|_| !fault!("tail-not-synced-at-opening")) {
             let synced = directory.open(&segment_name(*id)).and_then(|file| file.sync_data());
             synced.map_err(|error| Refused::Io("sync a segment", error))?;
         }
-        let Some(last) = behind.last() else { return Ok(self.state) };
-        self.state.position.segment = last + 1;
-        self.state.position.offset = SEGMENT_HEADER_BYTES as u32;
+        if let Some(last) = behind.last() {
+            self.state.position.segment = last + 1;
+            self.state.position.offset = SEGMENT_HEADER_BYTES as u32;
+        }
         let updates =
             Updates { channels: self.channels.into_values().collect(), removed: self.removed.into_iter().collect() };
-        self.index.write(&self.state, &[&updates], UnixMillis::default())?;
+        Ok(Ended { state: self.state, updates, messages: self.messages, end: self.end })
+    }
+}
+
+/// What the index lacks of a log that was read to its end.
+struct Ended {
+    state: StoreState,
+    updates: Updates,
+    messages: u64,
+    end: (SegmentId, usize),
+}
+
+impl Ended {
+    /// Writes it to the index.
+    fn keep(&self, index: &mut Index, directory: &Directory, cache_bytes: usize) -> Result<(), Refused> {
+        let write = |index: &Index| index.write(&self.state, &[&self.updates], UnixMillis::default());
+        if let Err(error) = write(index) {
+            if fault!("start-on-full-disk-without-reserve") {
+                return Err(error.into());
+            }
+            // The disk may be full. After an error, the database has to be opened again.
+            release_reserve(directory);
+            index.reopen(cache_bytes)?;
+            write(index)?;
+        }
         if self.messages > 0 {
             info!("the store has {} messages that were not in its index yet", self.messages);
         }
@@ -320,8 +380,35 @@ impl<'a> Replay<'a> {
             }
             _ => {}
         }
-        Ok(self.state)
+        Ok(())
     }
+}
+
+/// Returns whether the segment in which the last checkpoint ends has all before that place. A
+/// message that was changed is not missed here: readers get a gap in its place. But if nothing
+/// follows the last whole frame, later frames may be lost too.
+pub(super) fn reaches(segment: &Segment, salt: Salt, position: LogPosition) -> bool {
+    let at = position.offset as usize;
+    if at <= SEGMENT_HEADER_BYTES || fault!("lost-end-of-log-unnoticed") {
+        return true;
+    }
+    let (id, header) = (u64::from(position.segment), segment.header);
+    let Some(rest) = segment.bytes.get(at - 1..) else { return false };
+    if !matches!(header, SegmentHeader::Whole { id: found, salt: has, .. } if (found, has) == (id, salt)) {
+        return false;
+    }
+    if rest.iter().any(|byte| *byte != 0) {
+        return true;
+    }
+    let mut end = SEGMENT_HEADER_BYTES;
+    while end < at {
+        let next = segment.frame(end, salt).map(|frame| (end, frame)).or_else(|| segment.next_frame(end, salt));
+        match next.filter(|(place, _)| *place < at) {
+            Some((place, frame)) => end = place + frame.length(),
+            None => return false,
+        }
+    }
+    true
 }
 
 fn new_update(id: ChannelId, row: ChannelRow) -> ChannelUpdate {

@@ -27,8 +27,9 @@ use crate::core::message::{ChannelName, Draft, Message};
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 
-/// The version of the format. A server refuses to open a store with a greater one.
-pub(super) const VERSION: u32 = 1;
+/// The version of the format, of the log and of the index. A server refuses to open a store with a
+/// greater one, and an index with a lower one.
+pub(super) const VERSION: u32 = 2;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"ccometlg";
 const FRAME_MAGIC: [u8; 4] = [0xcc, 0x0e, 0x7f, 0x01];

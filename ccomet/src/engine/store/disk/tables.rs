@@ -6,8 +6,8 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use sealed::fault;
 
 use super::index::{
-    BLOCKS, CHANNELS, ChannelUpdate, IndexError, KEY_TIMES, KEYS, META, Moved, NAMES, Result, SEGMENTS, StoreState,
-    damaged, numbered, row, wrap,
+    BLOCKS, CHANNELS, ChannelRow, ChannelUpdate, IndexError, KEY_TIMES, KEYS, META, Moved, NAMES, Result, SEGMENTS,
+    StoreState, damaged_row, encode_state, numbered, report_row, row, row_damage, wrap,
 };
 use super::places::{BLOCK_ENTRIES, Entry, SegmentId, append_entries, decode_block};
 use super::record::ChannelId;
@@ -48,7 +48,7 @@ impl<'t> Tables<'t> {
             // Its publication was refused, or its removal is not in the log.
             self.remove(earlier)?;
         }
-        let old = row(&self.channels, *id)?;
+        let old = self.row_before(*id, new)?;
         if let Some(old) = &old
             && new.first > old.first
         {
@@ -62,8 +62,21 @@ impl<'t> Tables<'t> {
             self.keys.insert((*id, &**key), (*digest, *next, time.as_millis())).map_err(wrap)?;
             self.key_times.insert((time.as_millis(), *id, &**key), ()).map_err(wrap)?;
         }
-        self.channels.insert(id, new.encode().as_slice()).map_err(wrap)?;
+        self.channels.insert(id, new.encode(*id).as_slice()).map_err(wrap)?;
         Ok(())
+    }
+
+    /// Returns the row that an update replaces. If it is damaged, the new one mends it, and what the
+    /// channel drops before that counts as kept.
+    fn row_before(&self, id: ChannelId, new: &ChannelRow) -> Result<Option<ChannelRow>> {
+        match row(&self.channels, id) {
+            Err(error) if row_damage(&error).is_some() => report_row(&error),
+            other => return other,
+        }
+        let last = self.blocks.range((id, 0)..=(id, u64::MAX)).map_err(wrap)?.next_back();
+        let last = last.transpose().map_err(wrap)?.map(|item| numbered(&item)).transpose()?;
+        let next = last.and_then(|block| block.last().map(|(number, _)| number + 1)).unwrap_or(new.first);
+        Ok(Some(ChannelRow { next, ..new.clone() }))
     }
 
     /// Adds places to the last block of a channel, and to new blocks.
@@ -99,7 +112,7 @@ impl<'t> Tables<'t> {
         let (gained, mut error) = (&mut self.gained, None);
         let keep = |(_, begin): (u64, u64), block: &[u8]| {
             let Some(entries) = decode_block(block) else {
-                error = Some(damaged("a block of places cannot be read"));
+                error = Some(damaged_row(&format!("the places of messages of the channel with id {id}")));
                 return true;
             };
             for (number, entry) in (begin..).zip(&entries) {
@@ -114,7 +127,18 @@ impl<'t> Tables<'t> {
     }
 
     pub(super) fn remove(&mut self, id: ChannelId) -> Result<()> {
-        let Some(row) = row(&self.channels, id)? else { return Ok(()) };
+        let row = match row(&self.channels, id) {
+            // What the channel has dropped before is not known: all its bytes count as kept.
+            Err(error) if row_damage(&error).is_some() => {
+                report_row(&error);
+                self.drop_before(id, u64::MAX, u64::MAX)?;
+                self.channels.remove(id).map_err(wrap)?;
+                self.names.retain(|_, named| named != id).map_err(wrap)?;
+                return self.keys.retain_in((id, "")..(id + 1, ""), |_, _| false).map_err(wrap);
+            }
+            row => row?,
+        };
+        let Some(row) = row else { return Ok(()) };
         self.drop_before(id, row.first, u64::MAX)?;
         self.channels.remove(id).map_err(wrap)?;
         let named = self.names.get(row.name.as_str()).map_err(wrap)?.map(|named| named.value());
@@ -181,15 +205,7 @@ impl<'t> Tables<'t> {
     /// Completes a checkpoint.
     pub(super) fn finish(&mut self, state: &StoreState) -> Result<()> {
         self.count_segments()?;
-        let StoreState { salt, position, last_channel, last_epoch } = state;
-        for (key, value) in [
-            ("salt", u64::from(salt.0)),
-            ("segment", u64::from(position.segment)),
-            ("offset", u64::from(position.offset)),
-            ("sequence", position.sequence),
-            ("last channel", *last_channel),
-            ("last epoch", last_epoch.0),
-        ] {
+        for (key, value) in encode_state(state) {
             self.meta.insert(key, value).map_err(wrap)?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! nothing else is. `crashes.rs` stops it at random moments.
 
 mod crashes;
+mod damage;
 mod details;
 mod retention;
 mod space;

@@ -5,7 +5,7 @@ use std::io;
 use redb::{ReadableDatabase, ReadableTableMetadata};
 use sealed::disk::Directory;
 
-use super::{BLOCKS, FILE, Index, NAMES, Result, damaged, guarded, io_error, open, wrap};
+use super::{BLOCKS, CHANNELS, ChannelRow, FILE, Index, NAMES, Result, damaged, guarded, io_error, open, wrap};
 use crate::engine::store::disk::backend::ReadOnlyBackend;
 use crate::engine::store::disk::record::ChannelId;
 
@@ -28,7 +28,7 @@ impl Index {
         }
         let backend = ReadOnlyBackend::new(file).map_err(io_error)?;
         let database = guarded(|| open(backend, CACHE_BYTES))?;
-        Ok(Some(Self { database: Some(database), directory: directory.clone(), is_read_only: true }))
+        Ok(Some(Self { is_read_only: true, ..Self::over(Some(database), directory) }))
     }
 
     /// Verifies the checksums of all pages. Returns an error if one is wrong.
@@ -36,6 +36,23 @@ impl Index {
         let Some(database) = &mut self.database else { return Err(damaged("it is closed")) };
         let is_whole = guarded(|| database.check_integrity().map_err(wrap))?;
         if is_whole { Ok(()) } else { Err(damaged("pages had wrong checksums")) }
+    }
+
+    /// Returns the channels after a number, in the order of their numbers. Returns an error if a
+    /// row is damaged.
+    pub(in super::super) fn checked_rows_after(
+        &self,
+        id: ChannelId,
+        limit: usize,
+    ) -> Result<Vec<(ChannelId, ChannelRow)>> {
+        let transaction = self.database()?.begin_read().map_err(wrap)?;
+        let channels = transaction.open_table(CHANNELS).map_err(wrap)?;
+        let mut rows = Vec::new();
+        for item in channels.range(id + 1..).map_err(wrap)?.take(limit) {
+            let (id, row) = item.map_err(wrap)?;
+            rows.push((id.value(), ChannelRow::decode(id.value(), row.value())?));
+        }
+        Ok(rows)
     }
 
     /// Returns the id that a name has.

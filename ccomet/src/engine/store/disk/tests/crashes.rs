@@ -146,7 +146,7 @@ impl Run {
                     self.bench.stores.clear();
                     self.bench.shared = None;
                 }
-                Err(StoreError::Io { .. } | StoreError::Index { .. }) => {}
+                Err(StoreError::Io { .. } | StoreError::Index { .. } | StoreError::Full { .. }) => {}
                 Err(other) => panic!("{other}"),
             }
         }

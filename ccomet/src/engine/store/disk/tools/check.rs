@@ -169,7 +169,7 @@ fn check_index(
     let mut records = Records::new(directory.clone(), state.salt);
     let (mut live, mut last, mut count) = (BTreeMap::new(), 0, 0_u64);
     loop {
-        let rows = index.rows_after(last, 1_000)?;
+        let rows = index.checked_rows_after(last, 1_000)?;
         if rows.is_empty() {
             break;
         }

@@ -10,7 +10,7 @@ use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::engine::store::disk::index::LogPosition;
 use crate::engine::store::disk::log::Segment;
-use crate::engine::store::disk::opening::Refused;
+use crate::engine::store::disk::opening::{Refused, reaches};
 use crate::engine::store::disk::places::{Entry, SegmentId};
 use crate::engine::store::disk::record::{
     ChannelId, Input, Record, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, read_record,
@@ -18,6 +18,8 @@ use crate::engine::store::disk::record::{
 
 /// The bytes that are taken as lost together if they cannot be read.
 const SECTION_BYTES: usize = 64 * 1024;
+
+const MISSING: &str = "the segment is missing";
 
 /// The length of a record before its body, and the shortest record.
 const RECORD_HEADER_BYTES: usize = 8;
@@ -91,6 +93,11 @@ impl Rescue {
         let mut reader = Reader { rescue: Self::default(), salt, next_of, sequence };
         let ids = segments(directory).map_err(|error| Refused::Io("list the segments", error))?;
         let ids: Vec<_> = ids.into_iter().filter(|id| from.is_none_or(|from| *id >= from.segment)).collect();
+        if let Some(from) = from.filter(|from| from.offset as usize > SEGMENT_HEADER_BYTES)
+            && ids.first() != Some(&from.segment)
+        {
+            reader.lose(from.segment, 0, MISSING.to_owned());
+        }
         let mut before = None;
         for (count, id) in ids.iter().enumerate() {
             progress(&format!("segment {} of {}", count + 1, ids.len()));
@@ -103,6 +110,11 @@ impl Rescue {
             };
             let sequence = match segment.header {
                 SegmentHeader::Newer(version) => return Err(Refused::Newer(version)),
+                _ if from.is_some_and(|from| from.segment == *id && !reaches(&segment, salt, from)) => {
+                    // Nothing is known of what followed.
+                    reader.lose(*id, 0, "the segment ends before the last checkpoint".to_owned());
+                    None
+                }
                 SegmentHeader::Whole { sequence, salt: has, .. } if has == salt => Some(sequence),
                 _ => None,
             };
@@ -111,7 +123,7 @@ impl Rescue {
                     Some((last, end)) if last + 1 == *id => reader.lose_end(directory, last, end),
                     // Without an index, nothing says whether it was needed.
                     _ if from.is_none() => {}
-                    _ => reader.lose(id - 1, 0, "the segment is missing".to_owned()),
+                    _ => reader.lose(id - 1, 0, MISSING.to_owned()),
                 }
             }
             let begin =
@@ -165,7 +177,10 @@ impl Reader<'_> {
     }
 
     fn lose(&mut self, id: SegmentId, offset: usize, what: String) {
-        self.rescue.losses.push(Damage { file: segment_name(id), offset: Some(offset as u64), what });
+        let loss = Damage { file: segment_name(id), offset: Some(offset as u64), what };
+        if self.rescue.losses.last() != Some(&loss) {
+            self.rescue.losses.push(loss);
+        }
     }
 
     /// Takes the whole records of a broken frame: each has a checksum of its own.

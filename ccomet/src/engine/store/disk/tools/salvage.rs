@@ -103,11 +103,19 @@ fn whole_index(
     progress("checksums of the index");
     let opened = open_index(old).and_then(|(mut index, state)| {
         index.verify()?;
+        let mut last = 0;
+        while let Some((id, _)) = index.checked_rows_after(last, ROWS)?.last() {
+            last = *id;
+        }
         Ok((index, state))
     });
     match opened {
         Ok(opened) => Ok(Some(opened)),
         Err(Refused::Newer(version)) => Err(Refused::Newer(version)),
+        Err(Refused::Older(version)) => {
+            lost.push(format!("the index, and with it the epochs of all channels: it has format {version}"));
+            Ok(None)
+        }
         Err(Refused::Io(action, error)) => Err(Refused::Io(action, error)),
         Err(Refused::Index(error)) => {
             lost.push(format!("the index, and with it the epochs of all channels: {error}"));
@@ -130,7 +138,7 @@ fn plans(
     let mut plans = BTreeMap::new();
     let mut last = 0;
     while let Some(index) = index {
-        let rows = index.rows_after(last, ROWS)?;
+        let rows = index.checked_rows_after(last, ROWS)?;
         let Some((id, _)) = rows.last() else { break };
         last = *id;
         for (id, row) in rows {

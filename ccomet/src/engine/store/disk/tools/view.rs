@@ -11,7 +11,7 @@ use super::records::Records;
 use crate::core::message::ChannelName;
 use crate::engine::store::disk::index::{ChannelRow, ChannelUpdate, Index, IndexError, StoreState};
 use crate::engine::store::disk::log::segments;
-use crate::engine::store::disk::opening::{LOCK, Refused, Replay, lock_index};
+use crate::engine::store::disk::opening::{LOCK, Refused, Replay, lock_index, read_state};
 use crate::engine::store::disk::places::{Entry, SegmentId};
 use crate::engine::store::disk::record::ChannelId;
 
@@ -73,7 +73,7 @@ impl View {
         let mut channels = BTreeMap::new();
         let mut last = 0;
         loop {
-            let rows = self.index.rows_after(last, ROWS)?;
+            let rows = self.index.checked_rows_after(last, ROWS)?;
             let Some((id, _)) = rows.last() else { break };
             last = *id;
             let rows = rows.into_iter().filter(|(id, _)| !self.removed.contains(id));
@@ -123,6 +123,6 @@ impl View {
 pub(super) fn open_index(directory: &Directory) -> Result<(Index, StoreState), Refused> {
     let index = Index::open_existing(directory)?;
     let index = index.ok_or_else(|| Refused::Damaged("it has a log, but no index".to_owned()))?;
-    let state = index.state()?.ok_or_else(|| Refused::Damaged("its index is empty".to_owned()))?;
+    let state = read_state(&index)?.ok_or_else(|| Refused::Damaged("its index is empty".to_owned()))?;
     Ok((index, state))
 }
