@@ -107,11 +107,7 @@ impl SharedStore {
     /// Notes that the index could not be read. The database reads nothing more then, until it is
     /// opened again.
     pub(super) fn index_failed(&self, error: &IndexError) {
-        let of_segment = match &**error {
-            redb::Error::Io(error) => error.get_ref().map(|inner| inner.is::<SegmentUnreadable>()),
-            _ => None,
-        };
-        if of_segment == Some(true) || row_damage(error).is_some() {
+        if SegmentUnreadable::is_cause_of(error) || row_damage(error).is_some() {
             // Only what is in the segment, or what the row is about, cannot be read.
             return;
         }

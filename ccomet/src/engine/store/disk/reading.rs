@@ -42,6 +42,14 @@ type ReadMessage = (u64, Option<Arc<Message>>);
 #[error("{0}")]
 pub(super) struct SegmentUnreadable(io::Error);
 
+impl SegmentUnreadable {
+    /// Returns whether an error of a read is this one, and not one of the index.
+    pub(super) fn is_cause_of(error: &IndexError) -> bool {
+        let redb::Error::Io(error) = &**error else { return false };
+        matches!(error.get_ref(), Some(inner) if inner.is::<Self>())
+    }
+}
+
 /// A channel, as a loop knows it.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
