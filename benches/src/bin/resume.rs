@@ -1,16 +1,16 @@
 //! Readers that come back to a history on disk: 1,000 of them read a history of 1 GiB from its
 //! start, of one channel that all of them read for a while, and of a channel for each that it reads
-//! to the end. The servers are this one, with a store on disk, and streams of `redis-server` and of
-//! `nats-server`, in alternating rounds of one run.
+//! to the end. The servers are this one, with a store on disk, and streams of `redis-server`, in
+//! alternating rounds of one run.
 //!
-//! `cargo build --release -p ccomet && cargo run --release -p benches --bin resume`. Servers that
-//! are not installed are left out. Each server has processor 0, and the readers have processor 1.
+//! `cargo build --release -p ccomet && cargo run --release -p benches --bin resume`. A server that
+//! is not installed is left out. Each server has processor 0, and the readers have processor 1.
 //! `redis-server` has all of it in memory. Before and after the readers of this server read, its
 //! metrics are asked for: they count the ticks of its loop by length. The data is below the current
 //! folder, in `target`.
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -53,9 +53,8 @@ struct Dialect {
     publish: fn(channel: &str, out: &mut Vec<u8>),
     /// Returns how many replies these bytes complete. What is left of the bytes is kept.
     replies: fn(&mut Vec<u8>) -> usize,
-    prepare: fn(&TcpStream),
     /// Starts to read a channel.
-    read: fn(&TcpStream, channel: &str, reader: usize),
+    read: fn(&TcpStream, channel: &str),
     /// Takes what was received, and returns what is to be sent to get more.
     more: fn(&mut Vec<u8>, channel: &str) -> Option<Vec<u8>>,
 }
@@ -68,8 +67,7 @@ const HTTP: Dialect = Dialect {
         out.resize(out.len() + MESSAGE_BYTES, b'x');
     },
     replies: |bytes| count(bytes, b"HTTP/1.1 200"),
-    prepare: |_| {},
-    read: |mut stream, channel, _| {
+    read: |mut stream, channel| {
         let fields = "Host: bench\r\nAccept: text/event-stream";
         write!(stream, "GET /channels/{channel}?after=oldest HTTP/1.1\r\n{fields}\r\n\r\n").expect("sent");
     },
@@ -88,8 +86,7 @@ const REDIS: Dialect = Dialect {
         assert!(!bytes.starts_with(b"-ERR"), "{}", String::from_utf8_lossy(bytes));
         count(bytes, b"$")
     },
-    prepare: |_| {},
-    read: |mut stream, channel, _| {
+    read: |mut stream, channel| {
         let mut out = Vec::new();
         command(&["XRANGE", channel, "-", "+", "COUNT", &PAGE.to_string()], &mut out);
         stream.write_all(&out).expect("sent");
@@ -116,39 +113,6 @@ const REDIS: Dialect = Dialect {
         command(&["XRANGE", channel, &id, "+", "COUNT", &PAGE.to_string()], &mut out);
         received.clear();
         Some(out)
-    },
-};
-
-const NATS: Dialect = Dialect {
-    publish: |channel, out| {
-        out.extend_from_slice(format!("PUB kept.{channel} in.0 {MESSAGE_BYTES}\r\n").as_bytes());
-        out.resize(out.len() + MESSAGE_BYTES, b'x');
-        out.extend_from_slice(b"\r\n");
-    },
-    replies: |bytes| count(bytes, b"MSG in.0"),
-    prepare: |stream| {
-        let mut lines = BufReader::new(stream);
-        let mut wait_for = |word: &str| {
-            let mut line = String::new();
-            while !line.starts_with(word) {
-                line.clear();
-                assert!(lines.read_line(&mut line).expect("a line") > 0, "the server closes");
-            }
-        };
-        wait_for("INFO");
-        write!(&*stream, "CONNECT {{\"verbose\":false}}\r\nPING\r\n").expect("sent");
-        wait_for("PONG");
-    },
-    read: |mut stream, channel, reader| {
-        let config = format!(
-            r#"{{"stream_name":"kept","config":{{"deliver_subject":"out.{reader}","deliver_policy":"all","ack_policy":"none","filter_subject":"kept.{channel}"}}}}"#
-        );
-        write!(stream, "SUB out.{reader} 1\r\nPUB $JS.API.CONSUMER.CREATE.kept in.x {}\r\n{config}\r\n", config.len())
-            .expect("sent");
-    },
-    more: |received, _| {
-        received.clear();
-        None
     },
 };
 
@@ -187,25 +151,13 @@ struct Server {
 fn fill(server: &Server) {
     const CONNECTIONS: usize = 16;
     const DEPTH: usize = 32;
-    let Dialect { publish, replies, prepare, .. } = server.dialect;
+    let Dialect { publish, replies, .. } = server.dialect;
     let channels = server.case.channels();
-    if server.name == "nats-server" {
-        let stream = connect(server);
-        let config = r#"{"name":"kept","subjects":["kept.*"],"storage":"file","retention":"limits"}"#;
-        write!(&stream, "SUB in.x 1\r\nPUB $JS.API.STREAM.CREATE.kept in.x {}\r\n{config}\r\n", config.len())
-            .expect("sent");
-        let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line).expect("a line");
-    }
     let share = MESSAGES / CONNECTIONS;
     thread::scope(|scope| {
         for connection in 0..CONNECTIONS {
             scope.spawn(move || {
                 let mut stream = TcpStream::connect(server.address).expect("a connection");
-                prepare(&stream);
-                if server.name == "nats-server" {
-                    stream.write_all(b"SUB in.0 1\r\n").expect("sent");
-                }
                 let (mut received, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
                 let mut sent = 0;
                 while sent < share {
@@ -235,7 +187,6 @@ fn fill(server: &Server) {
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(server.address).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
-    (server.dialect.prepare)(&stream);
     stream
 }
 
@@ -267,7 +218,7 @@ fn resume(server: &Server) -> [f64; 3] {
         .into_iter()
         .enumerate()
         .map(|(reader, stream)| {
-            read(&stream, &channel(reader), reader);
+            read(&stream, &channel(reader));
             stream.set_nonblocking(true).expect("set");
             let mut stream = mio::net::TcpStream::from_std(stream);
             poll.registry().register(&mut stream, Token(reader), Interest::READABLE).expect("registered");
@@ -341,15 +292,6 @@ fn peers(case: Case, folder: &Path) -> Vec<Server> {
             ["--port", &port, "--dir", &folder, "--save", "", "--appendonly", "yes"].map(str::to_owned).into()
         });
         all.push(Server { name: "redis-server", case, address, admin: None, dialect: REDIS, _process: process });
-    }
-    if is_program("nats-server") {
-        let (process, address) = start_elsewhere("nats-server", |address| {
-            let port = address.port().to_string();
-            ["-a", "127.0.0.1", "-p", &port, "-l", "/dev/null", "-js", "-sd", &folder_of("nats")]
-                .map(str::to_owned)
-                .into()
-        });
-        all.push(Server { name: "nats-server", case, address, admin: None, dialect: NATS, _process: process });
     }
     all
 }
