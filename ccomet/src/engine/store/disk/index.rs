@@ -15,6 +15,7 @@ use sealed::disk::Directory;
 use sealed::fault;
 
 use super::backend::{Backend, ReadOnlyBackend};
+use super::error::says_full;
 use super::log::copy;
 use super::places::{Entry, SegmentId, decode_block};
 use super::record::{ChannelId, Salt};
@@ -223,7 +224,7 @@ impl Index {
             }
             Err(error) => {
                 remove_if_there(directory, NEW_FILE)?;
-                if error.kind() == io::ErrorKind::StorageFull { copy(&old, &old).map(drop) } else { Err(error) }
+                if says_full(&error) { copy(&old, &old).map(drop) } else { Err(error) }
             }
         }
     }
