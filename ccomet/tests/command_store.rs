@@ -133,11 +133,11 @@ fn a_start_that_creates_a_store_is_logged() {
 
 #[test]
 fn each_subcommand_lists_the_options_that_it_uses_and_no_others() {
+    const ALL: [&str; 7] = ["--config", "--front", "--admin", "--data", "--loops", "--log", "--open-front"];
     let help = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).arg("--help").output();
         String::from_utf8(output.expect("it runs").stdout).expect("text")
     };
-    const ALL: [&str; 7] = ["--config", "--front", "--admin", "--data", "--loops", "--log", "--open-front"];
     let cases: [(&[&str], &[&str]); 7] = [
         (&[], &ALL),
         (&["config"], &ALL),
@@ -164,7 +164,7 @@ fn the_directory_is_named_before_or_after_the_tool_or_by_the_settings() {
     let data = folder.join("data");
     filled(&data);
     let data_text = data.to_str().expect("a path");
-    let config = folder.write("store.toml", &format!("[store]\npath = {data_text:?}\n"));
+    let config = folder.write("store.toml", format!("[store]\npath = {data_text:?}\n"));
     let config = config.to_str().expect("a path");
     for arguments in [
         &["--data", data_text, "store", "check"][..],
@@ -226,6 +226,38 @@ fn a_cut_segment_and_a_missing_index_are_found() {
     let server = server(&new);
     assert_eq!(history(&server, "news").len(), 20);
     assert!((18..21).contains(&history(&server, "other").len()));
+}
+
+#[test]
+fn a_changed_row_of_the_index_makes_its_channel_unavailable() {
+    let folder = Folder::new("row");
+    let data = folder.join("data");
+    filled(&data);
+    // After a start, the index has all messages.
+    server(&data).kill();
+    let index = data.join("index.redb");
+    let mut bytes = fs::read(&index).expect("an index");
+    // The numbers of the oldest and of the next message, 24 bytes before the name.
+    let numbers: Vec<u8> = [0, 20].into_iter().flat_map(u64::to_le_bytes).collect();
+    let begins = (0..bytes.len() - 44).filter(|begin| bytes[*begin..].starts_with(&numbers));
+    let begins: Vec<usize> = begins.filter(|begin| bytes[begin + 40..].starts_with(b"news")).collect();
+    assert!(!begins.is_empty());
+    for begin in begins {
+        bytes[begin + 10] ^= 1;
+    }
+    fs::write(&index, bytes).expect("written");
+    let mut damaged = server(&data);
+    for _ in 0..2 {
+        let mut client = Client::connect(damaged.front);
+        assert_eq!(client.post("/channels/news", "more").status, 503);
+        assert_eq!(client.get("/channels/news?after=oldest&wait=0").status, 503);
+        assert_eq!(client.post("/channels/other", "more").status, 200);
+    }
+    damaged.kill();
+    assert!(fail(&data, &["check"]).contains("index.redb"));
+    let new = folder.join("new");
+    assert!(print(&data, &["salvage", new.to_str().expect("a path")]).contains("2 channels with 43 messages"));
+    assert_eq!(history(&server(&new), "news").len(), 20);
 }
 
 #[test]
