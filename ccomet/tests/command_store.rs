@@ -229,6 +229,100 @@ fn a_cut_segment_and_a_missing_index_are_found() {
 }
 
 #[test]
+fn a_changed_row_of_the_index_makes_its_channel_unavailable() {
+    let folder = Folder::new("row");
+    let data = folder.join("data");
+    filled(&data);
+    // After a start, the index has all messages.
+    server(&data).kill();
+    let index = data.join("index.redb");
+    let mut bytes = fs::read(&index).expect("an index");
+    // The numbers of the oldest and of the next message, 24 bytes before the name.
+    let numbers: Vec<u8> = [0, 20].into_iter().flat_map(u64::to_le_bytes).collect();
+    let begins = (0..bytes.len() - 44).filter(|begin| bytes[*begin..].starts_with(&numbers));
+    let begins: Vec<usize> = begins.filter(|begin| bytes[begin + 40..].starts_with(b"news")).collect();
+    assert!(!begins.is_empty());
+    for begin in begins {
+        bytes[begin + 10] ^= 1;
+    }
+    fs::write(&index, bytes).expect("written");
+    let mut damaged = server(&data);
+    for _ in 0..2 {
+        let mut client = Client::connect(damaged.front);
+        assert_eq!(client.post("/channels/news", "more").status, 503);
+        assert_eq!(client.get("/channels/news?after=oldest&wait=0").status, 503);
+        assert_eq!(client.post("/channels/other", "more").status, 200);
+    }
+    damaged.kill();
+    assert!(fail(&data, &["check"]).contains("index.redb"));
+    let new = folder.join("new");
+    assert!(print(&data, &["salvage", new.to_str().expect("a path")]).contains("2 channels with 43 messages"));
+    assert_eq!(history(&server(&new), "news").len(), 20);
+}
+
+#[test]
+fn a_new_store_is_not_made_in_the_directory_of_the_old_one_or_over_a_link() {
+    let folder = Folder::new("inside");
+    let data = folder.join("data");
+    filled(&data);
+    let link = folder.join("link");
+    std::os::unix::fs::symlink(folder.join("nothing"), &link).expect("a link");
+    for tool in ["backup", "salvage"] {
+        for inside in ["copy", "deep/copy"] {
+            let error = fail(&data, &[tool, data.join(inside).to_str().expect("a path")]);
+            assert!(error.contains("is in the directory of the store"), "{error}");
+        }
+        let error = fail(&data, &[tool, link.to_str().expect("a path")]);
+        assert!(error.contains("exists already"), "{error}");
+    }
+    assert!(!data.join("copy.partial").exists() && !data.join("deep").exists());
+}
+
+#[test]
+fn the_tools_leave_no_locks_in_a_store_without_them() {
+    let folder = Folder::new("locks");
+    let data = folder.join("data");
+    filled(&data);
+    let locks = ["lock", "index.lock"].map(|name| data.join(name));
+    for lock in &locks {
+        fs::remove_file(lock).expect("a lock");
+    }
+    let to = |name: &str| folder.join(name).to_str().expect("a path").to_owned();
+    let (copy, new) = (to("copy"), to("new"));
+    for tool in [&["check"][..], &["stats"], &["dump"], &["backup", &copy], &["salvage", &new]] {
+        print(&data, tool);
+        assert!(locks.iter().all(|lock| !lock.exists()), "{tool:?}");
+    }
+    assert_eq!(history(&server(&data), "news").len(), 20);
+}
+
+#[test]
+fn a_path_that_is_no_directory_is_explained() {
+    let folder = Folder::new("path");
+    let file = folder.write("file", "text");
+    let link = folder.join("link");
+    std::os::unix::fs::symlink(folder.join("nothing"), &link).expect("a link");
+    for data in [file, link] {
+        let output = program(&data, "error").output().expect("it runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains("it is a file, or a symbolic link"), "{error}");
+    }
+}
+
+#[test]
+fn files_with_names_that_no_segment_has_are_left_alone() {
+    let folder = Folder::new("names");
+    let data = folder.join("data");
+    filled(&data);
+    for name in ["1.log", "7.log", "00000000001.log", "+000000001.log"] {
+        fs::write(data.join(name), "something else").expect("a file");
+    }
+    assert_eq!(print(&data, &["check"]), "nothing is wrong\n");
+    assert_eq!(history(&server(&data), "news").len(), 20);
+    assert!(data.join("7.log").exists());
+}
+
+#[test]
 fn a_copy_that_is_made_under_load_is_a_store() {
     let folder = Folder::new("load");
     let data = folder.join("data");

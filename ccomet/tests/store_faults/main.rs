@@ -17,7 +17,8 @@ fn main() -> ExitCode {
     run(tests![
         needs [Need::Program("cc")]; after_a_failed_sync_publishing_ends_and_reading_goes_on;
         needs [Need::Other("no file system can be mounted in a user namespace", has_namespaces)];
-            a_full_disk_refuses_publishers_until_there_is_space
+            a_full_disk_refuses_publishers_until_there_is_space,
+            a_tool_without_room_names_the_disk_that_is_full
     ])
 }
 
@@ -135,4 +136,22 @@ fn a_full_disk_refuses_publishers_until_there_is_space() {
         assert_eq!(publish(), 200);
     }
     assert!(history(&server) == accepted, "{} messages were accepted", accepted.len());
+}
+
+fn a_tool_without_room_names_the_disk_that_is_full() {
+    let folder = Folder::new("destination");
+    let mut server = server(&mut Command::new(env!("CARGO_BIN_EXE_ccomet")), &folder);
+    assert_eq!(post(&mut Client::connect(server.front), "text"), 200);
+    server.kill();
+    let (data, small) = (folder.join("data"), folder.join("small"));
+    fs::create_dir(&small).expect("a folder");
+    for tool in ["backup", "salvage"] {
+        let script = format!("mount -t tmpfs -o size=32k tmpfs '{}' && exec \"$@\"", small.display());
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_ccomet"), "store", tool]);
+        let output = command.arg(small.join("new")).arg("--data").arg(&data).output().expect("it runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        let expected = format!("the disk of {} is full", small.join("new").display());
+        assert!(output.status.code() == Some(1) && error.contains(&expected), "{tool}: {error}");
+    }
 }

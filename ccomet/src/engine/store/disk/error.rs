@@ -40,6 +40,9 @@ pub enum StoreError {
     /// The directory to which a tool writes first exists already.
     #[error("{} is left over from a tool that was interrupted: remove it, unless a tool is running", .0.display())]
     Unfinished(PathBuf),
+    /// The directory to which a tool writes is in that of the store.
+    #[error("{} is in the directory of the store: name a directory outside of it", .0.display())]
+    Inside(PathBuf),
     /// A newer version of the program has written the store.
     #[error("the store {} has format {found}, of a newer version: this version knows formats up to {known}", path.display())]
     Newer {

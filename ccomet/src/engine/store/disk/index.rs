@@ -15,6 +15,7 @@ use sealed::disk::Directory;
 use sealed::fault;
 
 use super::backend::{Backend, ReadOnlyBackend};
+use super::error::says_full;
 use super::log::copy;
 use super::places::{Entry, SegmentId, decode_block};
 use super::record::{ChannelId, Salt};
@@ -25,7 +26,7 @@ use crate::core::time::UnixMillis;
 use crate::engine::store::KeptKey;
 
 use rows::{Reported, decode_state, decode_version};
-pub(super) use rows::{damaged_row, encode_state, report_row, row_damage};
+pub(super) use rows::{damaged_row, decode_count, encode_count, encode_state, report_row, row_damage};
 pub(super) use scan::INDEX_FILE;
 
 const FILE: &str = "index.redb";
@@ -42,8 +43,8 @@ pub(super) const BLOCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinitio
 /// Idempotency keys, by the channel: the digest, the number after the message, and the time.
 pub(super) const KEYS: TableDefinition<'_, (u64, &str), (u64, u64, u64)> = TableDefinition::new("keys");
 pub(super) const KEY_TIMES: TableDefinition<'_, (u64, u64, &str), ()> = TableDefinition::new("key times");
-/// The bytes of each segment that are still kept.
-pub(super) const SEGMENTS: TableDefinition<'_, u32, u64> = TableDefinition::new("segments");
+/// The bytes of each segment that are still kept, and a checksum.
+pub(super) const SEGMENTS: TableDefinition<'_, u32, (u64, u32)> = TableDefinition::new("segments");
 
 /// An error of the database.
 pub(super) type IndexError = Box<redb::Error>;
@@ -223,7 +224,7 @@ impl Index {
             }
             Err(error) => {
                 remove_if_there(directory, NEW_FILE)?;
-                if error.kind() == io::ErrorKind::StorageFull { copy(&old, &old).map(drop) } else { Err(error) }
+                if says_full(&error) { copy(&old, &old).map(drop) } else { Err(error) }
             }
         }
     }
@@ -439,7 +440,7 @@ impl Index {
         let mut found = BTreeMap::new();
         for item in segments.range(0..).map_err(wrap)? {
             let (segment, bytes) = item.map_err(wrap)?;
-            found.insert(segment.value(), bytes.value());
+            found.insert(segment.value(), decode_count(segment.value(), bytes.value())?);
         }
         Ok(found)
     }

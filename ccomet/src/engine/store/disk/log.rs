@@ -36,10 +36,12 @@ pub(super) fn segment_name(id: SegmentId) -> String {
     format!("{id:010}{SUFFIX}")
 }
 
-/// Returns the segments of a directory, in order.
+/// Returns the segments of a directory, in order. A file with another name, such as `3.log`, is
+/// none.
 pub(super) fn segments(directory: &Directory) -> io::Result<Vec<SegmentId>> {
     let names = directory.list()?;
-    let mut ids: Vec<_> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
+    let id = |name: &String| name.strip_suffix(SUFFIX)?.parse().ok().filter(|id| segment_name(*id) == *name);
+    let mut ids: Vec<_> = names.iter().filter_map(id).collect();
     ids.sort_unstable();
     Ok(ids)
 }

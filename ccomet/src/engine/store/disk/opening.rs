@@ -25,7 +25,7 @@ use crate::core::message::Message;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 
-pub(super) const LOCK: &str = "lock";
+const LOCK: &str = "lock";
 
 /// The lock of the process that writes or copies the index. A backup holds it while it copies the
 /// index of a running server, which waits with the next checkpoint.
@@ -51,6 +51,15 @@ impl From<IndexError> for Refused {
 }
 
 impl Refused {
+    /// Returns whether a disk has no room.
+    pub(super) fn says_full(&self) -> bool {
+        match self {
+            Self::Io(_, error) => says_full(error),
+            Self::Index(error) => matches!(&**error, redb::Error::Io(error) if says_full(error)),
+            _ => false,
+        }
+    }
+
     pub(super) fn at(self, path: PathBuf) -> StoreError {
         match self {
             Self::Io(_, source) if says_full(&source) => StoreError::Full { path, source },
@@ -76,6 +85,33 @@ pub(super) fn lock_index(directory: &Directory) -> io::Result<Lock> {
     directory.lock_within(INDEX_LOCK, LOCK_WAIT_MAX)
 }
 
+/// Locks a store for a tool; a file that is not there is not created, because it would belong to
+/// the user of the tool. A server creates both before anything else, and leaves them behind: without
+/// them, none uses the store.
+pub(super) fn lock_for_tool(directory: &Directory) -> io::Result<Vec<Lock>> {
+    let lock = if has_file(directory, LOCK)? { Some(directory.lock(LOCK)?) } else { None };
+    Ok(lock.into_iter().chain(lock_index_if_there(directory)?).collect())
+}
+
+/// Locks the index as `lock_index` does, if its lock is there.
+pub(super) fn lock_index_if_there(directory: &Directory) -> io::Result<Option<Lock>> {
+    if has_file(directory, INDEX_LOCK)? { lock_index(directory).map(Some) } else { Ok(None) }
+}
+
+fn has_file(directory: &Directory, name: &str) -> io::Result<bool> {
+    Ok(directory.list()?.iter().any(|found| found == name))
+}
+
+/// Says more about an error of opening a directory.
+fn explained(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            io::Error::new(error.kind(), "it is a file, or a symbolic link to something that does not exist")
+        }
+        _ => error,
+    }
+}
+
 impl SharedStore {
     /// Opens the store of a server with so many loops. A new store gets the salt. Blocks while it
     /// reads the end of the log.
@@ -91,7 +127,7 @@ impl SharedStore {
             let path = path.clone();
             move |source| StoreError::Io { action, path, source }
         };
-        let directory = disk.open_dir(&settings.path).map_err(io("open the directory"))?;
+        let directory = disk.open_dir(&settings.path).map_err(explained).map_err(io("open the directory"))?;
         let lock = match directory.lock(LOCK) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(StoreError::InUse(path)),
             other => other.map_err(io("lock the directory"))?,

@@ -7,7 +7,7 @@ use sealed::fault;
 
 use super::index::{
     BLOCKS, CHANNELS, ChannelRow, ChannelUpdate, IndexError, KEY_TIMES, KEYS, META, Moved, NAMES, Result, SEGMENTS,
-    StoreState, damaged_row, encode_state, numbered, report_row, row, row_damage, wrap,
+    StoreState, damaged_row, decode_count, encode_count, encode_state, numbered, report_row, row, row_damage, wrap,
 };
 use super::places::{BLOCK_ENTRIES, Entry, SegmentId, append_entries, decode_block};
 use super::record::ChannelId;
@@ -22,7 +22,7 @@ pub(super) struct Tables<'t> {
     blocks: Table<'t, (u64, u64), &'static [u8]>,
     keys: Table<'t, (u64, &'static str), (u64, u64, u64)>,
     key_times: Table<'t, (u64, u64, &'static str), ()>,
-    segments: Table<'t, u32, u64>,
+    segments: Table<'t, u32, (u64, u32)>,
     /// The bytes of each segment that are kept in addition, or no longer.
     gained: BTreeMap<SegmentId, i64>,
 }
@@ -193,10 +193,11 @@ impl<'t> Tables<'t> {
     /// Writes what the segments have gained and lost.
     pub(super) fn count_segments(&mut self) -> Result<()> {
         for (segment, gained) in std::mem::take(&mut self.gained) {
-            let bytes = self.segments.get(segment).map_err(wrap)?.map_or(0, |bytes| bytes.value());
+            let row = self.segments.get(segment).map_err(wrap)?.map(|row| row.value());
+            let bytes = row.map_or(Ok(0), |row| decode_count(segment, row))?;
             match bytes.saturating_add_signed(gained) {
                 0 => drop(self.segments.remove(segment).map_err(wrap)?),
-                bytes => drop(self.segments.insert(segment, bytes).map_err(wrap)?),
+                bytes => drop(self.segments.insert(segment, encode_count(segment, bytes)).map_err(wrap)?),
             }
         }
         Ok(())

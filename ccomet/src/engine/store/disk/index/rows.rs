@@ -13,6 +13,7 @@ use super::{ChannelRow, IndexError, LogPosition, Result, StoreState, damaged};
 use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
+use crate::engine::store::disk::places::SegmentId;
 use crate::engine::store::disk::record::{ChannelId, Input, Salt, VERSION};
 use crate::engine::store::disk::shared::lock;
 
@@ -106,6 +107,17 @@ impl ChannelRow {
         let name = ChannelName::new(std::str::from_utf8(rest.0).ok()?).ok()?;
         Some(Self { name, epoch, first, next, bytes, used, kept_for })
     }
+}
+
+/// Returns the row of a segment of which so many bytes are kept.
+pub(in super::super) fn encode_count(segment: SegmentId, bytes: u64) -> (u64, u32) {
+    (bytes, checksum(&[segment.into(), bytes], &[]))
+}
+
+/// Reads the row of a segment: if its number were too small, messages would go with the segment.
+pub(in super::super) fn decode_count(segment: SegmentId, row: (u64, u32)) -> Result<u64> {
+    let is_right = encode_count(segment, row.0) == row || fault!("count-of-segment-not-checked");
+    if is_right { Ok(row.0) } else { Err(damaged_row(&format!("that of segment {segment}"))) }
 }
 
 /// Returns the values that say which version an index has, and which state.

@@ -1,6 +1,7 @@
 //! Parts of a store that a disk has lost or changed: what was accepted is there, or its loss is
 //! noticed, and no position comes to mean another message.
 
+use super::super::index::Index;
 use super::super::log::segments;
 use super::super::tools::{Salvaged, check, salvage};
 use super::*;
@@ -231,6 +232,28 @@ fn a_changed_bit_in_the_state_of_the_index_is_noticed_at_the_start() {
         }
     }
     assert!(found > 0);
+}
+
+#[test]
+fn a_changed_bit_in_the_row_of_a_segment_is_noticed_at_the_start() {
+    let mut bench = Bench::killed();
+    bench.start().expect("the store of before");
+    bench.stop();
+    let index = bench.contents("index.redb");
+    let counts = Index::open_existing(&bench.disk.disk().open_dir("data").expect("a directory"));
+    let counts = counts.expect("an index").expect("an index").segments().expect("counts");
+    let places = places_of(&index, &counts[&1].to_le_bytes());
+    for bit in 0..64 {
+        let mut changed = index.clone();
+        for place in &places {
+            changed[place + bit / 8] ^= 1 << (bit % 8);
+        }
+        bench.replace("index.redb", &changed);
+        assert!(matches!(bench.start(), Err(StoreError::Index { .. })), "bit {bit}");
+        bench.stop();
+    }
+    bench.replace("index.redb", &index);
+    bench.start().expect("it is whole again");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use sealed::disk::{Directory, File};
 use super::{check, segment_name, segments};
 use crate::engine::store::disk::index::INDEX_FILE;
 use crate::engine::store::disk::log::{Segment, copy};
-use crate::engine::store::disk::opening::{Refused, lock_index};
+use crate::engine::store::disk::opening::{Refused, lock_index_if_there};
 use crate::engine::store::disk::places::SegmentId;
 use crate::engine::store::disk::record::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
@@ -56,7 +56,7 @@ pub(in crate::engine::store::disk) fn backup(
 /// Opens all segments and copies the index while neither changes. Returns the segments, and the
 /// bytes of the index.
 fn hold_still(from: &Directory, to: &Directory) -> io::Result<(Vec<(SegmentId, File)>, u64)> {
-    let _lock = lock_index(from)?;
+    let lock = lock_index_if_there(from)?;
     let mut files = Vec::new();
     for id in segments(from)? {
         match from.open(&segment_name(id)) {
@@ -67,6 +67,9 @@ fn hold_still(from: &Directory, to: &Directory) -> io::Result<(Vec<(SegmentId, F
         }
     }
     let bytes = copy(&from.open(INDEX_FILE)?, &to.create(INDEX_FILE)?)?;
+    if lock.is_none() && lock_index_if_there(from)?.is_some() {
+        return Err(io::Error::other("a server has begun to use the store meanwhile: try again"));
+    }
     Ok((files, bytes))
 }
 

@@ -127,26 +127,24 @@ impl StoreTools {
     /// their positions could come to refer to other messages.
     ///
     /// # Errors
-    /// If the directory has no store, if it is in use, if `to` exists or cannot be written, or if a
-    /// newer version has written the store.
+    /// If the directory has no store, if it is in use, if `to` exists, is in the directory of this
+    /// store or cannot be written, or if a newer version has written the store.
     pub fn salvage(&mut self, to: &Path, new_epochs: bool) -> Result<Salvaged, StoreError> {
         let held = self.hold()?;
         let (path, progress) = (&self.path, &mut *self.progress);
-        make(to, |new| {
-            salvage::salvage(&held.directory, new, new_epochs, progress).map_err(|refused| refused.at(path.clone()))
-        })
+        make(path, to, |new| salvage::salvage(&held.directory, new, new_epochs, progress))
     }
 
     /// Copies the store to the directory `to`, whether a server uses the store or not. The copy has
     /// everything that was accepted before the call.
     ///
     /// # Errors
-    /// If the directory has no store, if `to` exists or cannot be written, or if the copy is
-    /// damaged, which means that the store is damaged too.
+    /// If the directory has no store, if `to` exists, is in the directory of this store or cannot be
+    /// written, or if the copy is damaged, which means that the store is damaged too.
     pub fn backup(&mut self, to: &Path) -> Result<BackedUp, StoreError> {
         let directory = self.open()?;
         let (path, progress) = (&self.path, &mut *self.progress);
-        make(to, |new| backup::backup(&directory, new, progress).map_err(|refused| refused.at(path.clone())))
+        make(path, to, |new| backup::backup(&directory, new, progress))
     }
 
     fn open(&self) -> Result<Directory, StoreError> {
@@ -182,17 +180,22 @@ fn random() -> Result<u32, Refused> {
     bits.map(u32::from_ne_bytes).map_err(failed)
 }
 
-/// Makes a directory under another name, fills it, and renames it at the end.
-fn make<T>(to: &Path, fill: impl FnOnce(&Directory) -> Result<T, StoreError>) -> Result<T, StoreError> {
+/// Makes a directory, out of the store in `from`, under another name, fills it, and renames it at
+/// the end.
+fn make<T>(from: &Path, to: &Path, fill: impl FnOnce(&Directory) -> Result<T, Refused>) -> Result<T, StoreError> {
     let disk = Disk::system();
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    if to.exists() {
+    // Of a symbolic link too, even if it leads to nothing.
+    if to.symlink_metadata().is_ok() {
         return Err(StoreError::Exists(to.to_owned()));
     }
-    if partial.exists() {
+    if partial.symlink_metadata().is_ok() {
         return Err(StoreError::Unfinished(partial));
+    }
+    if is_inside(from, to) {
+        return Err(StoreError::Inside(to.to_owned()));
     }
     let io = |action| move |source| StoreError::Io { action, path: to.to_owned(), source };
     let directory = disk.open_dir(&partial).map_err(io("create the directory"))?;
@@ -202,9 +205,23 @@ fn make<T>(to: &Path, fill: impl FnOnce(&Directory) -> Result<T, StoreError>) ->
         // Otherwise, the next attempt would be refused because of it.
         let _ = std::fs::remove_dir_all(&partial);
     }
-    let filled = filled?;
+    // The store is only read.
+    let filled = filled.map_err(|refused| {
+        let full = if refused.says_full() { to } else { from };
+        refused.at(full.to_owned())
+    })?;
     std::fs::rename(&partial, to).map_err(io("rename the new directory"))?;
-    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    disk.open_dir(parent).and_then(|parent| parent.sync()).map_err(io("sync the directory above"))?;
+    disk.open_dir(parent_of(to)).and_then(|parent| parent.sync()).map_err(io("sync the directory above"))?;
     Ok(filled)
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Returns whether a directory that does not exist would be in another one.
+fn is_inside(outer: &Path, new: &Path) -> bool {
+    let Ok(outer) = outer.canonicalize() else { return false };
+    let mut above = new.ancestors().map(parent_of).filter_map(|above| above.canonicalize().ok());
+    above.next().is_some_and(|above| above.starts_with(outer))
 }

@@ -11,7 +11,7 @@ use super::records::Records;
 use crate::core::message::ChannelName;
 use crate::engine::store::disk::index::{ChannelRow, ChannelUpdate, Index, IndexError, StoreState};
 use crate::engine::store::disk::log::segments;
-use crate::engine::store::disk::opening::{LOCK, Refused, Replay, lock_index, read_state};
+use crate::engine::store::disk::opening::{Refused, Replay, lock_for_tool, read_state};
 use crate::engine::store::disk::places::{Entry, SegmentId};
 use crate::engine::store::disk::record::ChannelId;
 
@@ -22,14 +22,13 @@ const ROWS: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) directory: Directory,
-    _locks: [Lock; 2],
+    _locks: Vec<Lock>,
 }
 
 impl Held {
     pub(super) fn lock(directory: Directory) -> io::Result<Self> {
-        let lock = directory.lock(LOCK)?;
-        let index = lock_index(&directory)?;
-        Ok(Self { directory, _locks: [lock, index] })
+        let locks = lock_for_tool(&directory)?;
+        Ok(Self { directory, _locks: locks })
     }
 }
 
