@@ -11,7 +11,7 @@ use sealed::fault;
 use tracing::{error, info, warn};
 
 use super::events::Event;
-use super::index::{ChannelRow, IndexError, Moved, guarded};
+use super::index::{ChannelRow, Index, IndexError, Moved, guarded, row_damage};
 use super::log::{AppendError, Segment, segment_name, segments};
 use super::opening::try_lock_index;
 use super::places::{Entry, SegmentId};
@@ -72,6 +72,14 @@ pub(super) struct Compacted {
     kept: BTreeMap<SegmentId, u64>,
     /// The bytes that publishers had written.
     written: u64,
+}
+
+/// Returns the row of a channel, unless it is damaged: then its messages stay where they are.
+fn readable_row(index: &Index, id: ChannelId) -> Result<Option<ChannelRow>, IndexError> {
+    match index.row(id) {
+        Err(error) if row_damage(&error).is_some() => Ok(None),
+        other => other,
+    }
 }
 
 /// The messages of a segment that are kept.
@@ -147,7 +155,7 @@ impl SharedStore {
 
     fn relief(&self, id: ChannelId, before: u64) -> Result<Option<Relief>, IndexError> {
         let index = read_lock(&self.index);
-        let Some(row) = index.row(id)?.filter(|row| row.first < before) else { return Ok(None) };
+        let Some(row) = readable_row(&index, id)?.filter(|row| row.first < before) else { return Ok(None) };
         let count = usize::try_from(before - row.first).unwrap_or(usize::MAX);
         let dropped = index.entries(id, row.first, false, count)?;
         let dropped = dropped.iter().take_while(|(number, _)| *number < before);
@@ -219,7 +227,7 @@ impl SharedStore {
         let mut live = Live::new();
         for (id, numbers) in numbers {
             let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { continue };
-            let Some(row) = index.row(id)?.filter(|row| row.first <= *last) else { continue };
+            let Some(row) = readable_row(&index, id)?.filter(|row| row.first <= *last) else { continue };
             let begin = row.first.max(*first);
             let count = usize::try_from(last - begin).unwrap_or(usize::MAX).saturating_add(1);
             let mut entries = index.entries(id, begin, false, count)?;

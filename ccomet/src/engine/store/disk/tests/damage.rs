@@ -1,7 +1,8 @@
 //! Parts of a store that a disk has lost or changed: what was accepted is there, or its loss is
 //! noticed, and no position comes to mean another message.
 
-use super::super::index::Index;
+use super::super::backend::Backend;
+use super::super::index::{Index, META};
 use super::super::log::segments;
 use super::super::tools::{Salvaged, check, salvage};
 use super::*;
@@ -257,6 +258,29 @@ fn a_changed_bit_in_the_row_of_a_segment_is_noticed_at_the_start() {
 }
 
 #[test]
+fn an_index_of_an_earlier_format_is_refused_by_name_and_can_be_salvaged() {
+    let mut bench = Bench::killed();
+    bench.start().expect("the store of before");
+    bench.stop();
+    let index = bench.disk.disk().open_dir("data").and_then(|data| data.open("index.redb")).expect("an index");
+    let database = redb::Database::builder().create_with_backend(Backend(index)).expect("a database");
+    let transaction = database.begin_write().expect("a transaction");
+    transaction.open_table(META).expect("a table").remove("version").expect("removed");
+    transaction.commit().expect("written");
+    drop(database);
+    let error = bench.start().expect_err("it has no version");
+    assert!(matches!(error, StoreError::Older { found: 1, known: 2, .. }), "{error}");
+    bench.stop();
+    assert!(bench.salvaged().lost[0].contains("format 1"));
+    for channel in channels() {
+        let epoch = bench.open(&channel).expect("a channel").window.epoch;
+        let (before, _) = bench.places.insert(channel.clone(), (epoch, 3)).expect("a place");
+        assert!(epoch > before);
+        assert_eq!(bench.all(&channel), numbered(&["one", "two", "three"]));
+    }
+}
+
+#[test]
 fn a_server_starts_on_a_full_disk_with_the_help_of_the_reserve() {
     let mut bench = Bench::with_seed(1);
     bench.settings.segment_bytes = 1 << 20;
@@ -268,10 +292,11 @@ fn a_server_starts_on_a_full_disk_with_the_help_of_the_reserve() {
     assert!(channels.iter().all(|channel| bench.publish(channel, &["x"])));
     bench.stop();
     bench.start().expect("a store on a full disk");
+    bench.disk.set_capacity(Some(bench.disk.bytes_used()));
     assert!(!bench.publish("b", &["two"]));
     assert!(channels.iter().all(|channel| bench.open(channel).is_some()));
     bench.disk.set_capacity(None);
-    bench.tick();
+    bench.look();
     assert!(bench.publish("b", &["two"]));
 }
 

@@ -5,7 +5,7 @@ use crate::core::health::HealthProblem;
 
 impl Bench {
     /// Lets the time pass after which the store looks at the disk again.
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         for _ in 0..2 {
             self.millis += 1_000;
             self.tick();
