@@ -26,8 +26,8 @@ pub(super) struct OlderPage {
     pub(super) entries: Vec<(u64, Arc<Message>)>,
 }
 
-/// The number of readers that a tick resumes. Each gets at most a batch, so that very many readers of
-/// one page do not hold up the others of the loop.
+/// The number of readers that a tick resumes. Each gets at most a batch, so that very many readers
+/// of one page do not hold up the others of the loop.
 const RESUMED_PER_TICK: usize = 32;
 
 /// A reader that waits for a page.

@@ -275,8 +275,8 @@ impl Log {
         SHARES.iter().map(|share| self.segment_bytes / share).min().unwrap_or(0).max(SMALL_BYTES_MIN)
     }
 
-    /// Begins the next segment, with room for so many bytes of frames. If the disk has no room for a
-    /// whole segment, it is a smaller one.
+    /// Begins the next segment, with room for so many bytes of frames. If the disk has no room for
+    /// a whole segment, it is a smaller one.
     fn begin_roomy(&mut self, bytes: u32) -> Result<(), AppendError> {
         let needed = (SEGMENT_HEADER_BYTES as u32).saturating_add(bytes).max(SMALL_BYTES_MIN);
         let mut sizes = SHARES.map(|share| (self.segment_bytes / share).max(needed)).to_vec();

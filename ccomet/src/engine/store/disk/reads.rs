@@ -49,8 +49,8 @@ impl Reads {
 }
 
 impl Channel {
-    /// Returns the request for a page, with places that the index may not have, at most `places_max`
-    /// of them.
+    /// Returns the request for a page, with places that the index may not have, at most
+    /// `places_max` of them.
     fn page(&self, read: u32, range: PartRange, now: UnixMillis, places_max: u64) -> PageRequest {
         let (tail_begin, kept) = (self.tail_begin(), self.row.first..self.row.next);
         let mut reach = kept.clone();
