@@ -194,7 +194,7 @@ impl SharedStore {
         let is_beyond = total > bytes_max.saturating_add(2 * (u64::from(segment_bytes) + checkpoint_bytes));
         let counted = |(id, length): (SegmentId, u64)| {
             let kept = kept.get(&id).copied().unwrap_or(0);
-            let is_sparse = id < end && kept * 100 < length * KEPT_MIN && !fault!("loss-before-compaction");
+            let is_sparse = id < end && kept * 100 < length * KEPT_MIN;
             (id, if is_sparse && !is_beyond { kept } else { length })
         };
         let counted: Vec<_> = lengths.into_iter().map(counted).collect();
@@ -244,7 +244,7 @@ impl SharedStore {
         let (_, written) = self.written();
         let mut allowed = {
             let before = std::mem::replace(&mut lock(&self.compacted).written, written);
-            if fault!("one-segment-after-checkpoint") { 1 } else { (written - before).max(1) }
+            (written - before).max(1)
         };
         for segment in self.sparse(end)? {
             if allowed == 0 || self.state() != DiskState::Good {

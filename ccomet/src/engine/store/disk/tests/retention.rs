@@ -98,18 +98,18 @@ fn messages_that_are_kept_for_long_survive_many_that_are_not() {
     bench.start().expect("a new store");
     let (text, limits) = ("x".repeat(400), HistoryLimits { messages_max: 1, ..LIMITS });
     let mut largest = 0;
-    for round in 0..80 {
+    for round in 0..240 {
         assert!(bench.publish("rare", &[&format!("rare {round}")]));
-        assert!(bench.publish("busy", &[text.as_str(); 12]));
+        assert!(bench.publish("busy", &[text.as_str(); 3]));
         bench.trim("busy", &limits);
         // A checkpoint comes after several segments.
-        if round % 8 == 7 {
+        if round % 24 == 23 {
             bench.checkpoint();
             bench.checkpoint();
             largest = largest.max(bench.log_bytes());
         }
     }
-    assert_eq!(bench.all("rare").len(), 80, "the log needs {largest} bytes");
+    assert_eq!(bench.all("rare").len(), 240, "the log needs {largest} bytes");
     assert!(largest < 128 << 10, "{largest}");
 }
 
