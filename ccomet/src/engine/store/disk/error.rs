@@ -96,8 +96,3 @@ pub enum StoreError {
         source: Box<redb::Error>,
     },
 }
-
-/// Returns whether an error says that there is no room on the disk.
-pub(super) fn says_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}

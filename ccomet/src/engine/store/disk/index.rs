@@ -15,8 +15,7 @@ use sealed::disk::Directory;
 use sealed::fault;
 
 use super::backend::{Backend, ReadOnlyBackend};
-use super::error::says_full;
-use super::log::copy;
+use super::log::{copy, is_full};
 use super::places::{Entry, SegmentId, decode_block};
 use super::record::{ChannelId, Salt};
 use super::tables::Tables;
@@ -224,7 +223,7 @@ impl Index {
             }
             Err(error) => {
                 remove_if_there(directory, NEW_FILE)?;
-                if says_full(&error) { copy(&old, &old).map(drop) } else { Err(error) }
+                if is_full(&error) { copy(&old, &old).map(drop) } else { Err(error) }
             }
         }
     }

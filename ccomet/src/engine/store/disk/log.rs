@@ -347,6 +347,7 @@ fn no_room() -> AppendError {
     AppendError::Full(io::ErrorKind::StorageFull.into())
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Returns whether an error says that there is no room on the disk.
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }

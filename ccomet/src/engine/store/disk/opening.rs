@@ -13,9 +13,9 @@ use sealed::disk::{Directory, Disk, Lock};
 use sealed::fault;
 use tracing::{info, warn};
 
-use super::error::{StoreError, says_full};
+use super::error::StoreError;
 use super::index::{ChannelRow, ChannelUpdate, Index, IndexError, LogPosition, StoreState, Updates, damaged};
-use super::log::{Log, Segment, segment_name, segments};
+use super::log::{Log, Segment, is_full, segment_name, segments};
 use super::places::{Entry, SegmentId};
 use super::record::{ChannelId, Frame, Record, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, VERSION};
 use super::reserve::release_reserve;
@@ -54,18 +54,18 @@ impl Refused {
     /// Returns whether a disk has no room.
     pub(super) fn says_full(&self) -> bool {
         match self {
-            Self::Io(_, error) => says_full(error),
-            Self::Index(error) => matches!(&**error, redb::Error::Io(error) if says_full(error)),
+            Self::Io(_, error) => is_full(error),
+            Self::Index(error) => matches!(&**error, redb::Error::Io(error) if is_full(error)),
             _ => false,
         }
     }
 
     pub(super) fn at(self, path: PathBuf) -> StoreError {
         match self {
-            Self::Io(_, source) if says_full(&source) => StoreError::Full { path, source },
+            Self::Io(_, source) if is_full(&source) => StoreError::Full { path, source },
             Self::Io(action, source) => StoreError::Io { action, path, source },
             Self::Index(source) => match *source {
-                redb::Error::Io(source) if says_full(&source) => StoreError::Full { path, source },
+                redb::Error::Io(source) if is_full(&source) => StoreError::Full { path, source },
                 source => StoreError::Index { path, source: Box::new(source) },
             },
             Self::Older(found) => StoreError::Older { path, found, known: VERSION },
