@@ -6,6 +6,7 @@
 use sealed::fault;
 
 use crate::core::message::{ChannelName, Draft};
+use crate::core::tally::PublishApi;
 use crate::hub::{StartAt, SubscribeRequest};
 use crate::protocols::call::{Call, ReplyTo};
 use crate::protocols::icomet::request as icomet;
@@ -21,6 +22,8 @@ pub(crate) struct Access<'a> {
     /// Whether permission to see a channel's members suffices instead of permission to read it.
     pub(crate) is_about_members: bool,
     pub(crate) cost: Cost,
+    /// The API and the number of the messages that it publishes, for the metrics.
+    pub(crate) publishes: Option<(PublishApi, usize)>,
     /// Whether a page of any origin could make a browser send it with its user's cookie, with an
     /// effect: a publication, or a reply that scripts can read. Browsers hide other replies from
     /// such pages.
@@ -99,6 +102,7 @@ impl<'a> Access<'a> {
             writes: Writes::Nothing,
             is_about_members: false,
             cost: Cost::Nothing,
+            publishes: None,
             is_forgeable: false,
             listener: None,
             callback: None,
@@ -128,7 +132,14 @@ impl<'a> Access<'a> {
     }
 
     fn writing(writes: Writes<'a>, count: usize) -> Self {
-        Self { audience: Audience::Granted, writes, cost: Cost::Publish(count), is_forgeable: true, ..Self::free() }
+        Self {
+            audience: Audience::Granted,
+            writes,
+            cost: Cost::Publish(count),
+            publishes: Some((PublishApi::Native, count)),
+            is_forgeable: true,
+            ..Self::free()
+        }
     }
 
     /// Describes a single message that is published on a WebSocket.
@@ -173,7 +184,9 @@ impl Call {
         match self {
             Self::Publish { channel, draft, reply } => {
                 let callback = if let ReplyTo::Native { callback, .. } = reply { callback.as_deref() } else { None };
-                Access { callback, ..Access::writing(Writes::One(write(channel, draft)), 1) }
+                let api = if let ReplyTo::V1 { .. } = reply { PublishApi::Classic } else { PublishApi::Native };
+                let publishes = Some((api, 1));
+                Access { publishes, callback, ..Access::writing(Writes::One(write(channel, draft)), 1) }
             }
             Self::PublishAll { publications } => Access::writing(Writes::All(publications), publications.len()),
             Self::Subscribe { subscription, .. } => Access::subscribing(subscription),
@@ -215,10 +228,11 @@ impl icomet::IcometCall {
             Self::Publish { channel, payload, .. } => {
                 let bytes = if fault!("icomet-message-not-measured") { 0 } else { payload.len() };
                 let write = Write { channel, bytes, draft: None };
-                Access { writes: Writes::One(write), ..Access::admin() }
+                let publishes = Some((PublishApi::Icomet, 1));
+                Access { writes: Writes::One(write), publishes, ..Access::admin() }
             }
-            Self::Broadcast { .. }
-            | Self::Sign { .. }
+            Self::Broadcast { .. } => Access { publishes: Some((PublishApi::Icomet, 1)), ..Access::admin() },
+            Self::Sign { .. }
             | Self::Close { .. }
             | Self::Clear { .. }
             | Self::Info { .. }

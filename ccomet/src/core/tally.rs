@@ -29,6 +29,20 @@ impl Durations {
     }
 }
 
+/// The API by which a message was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PublishApi {
+    Native,
+    Icomet,
+    Classic,
+    /// A handle, inside the process.
+    Handle,
+}
+
+impl PublishApi {
+    pub(crate) const NAMES: [&str; 4] = ["native", "icomet", "classic", "handle"];
+}
+
 /// The cause of a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GapCause {

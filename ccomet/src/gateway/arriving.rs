@@ -93,11 +93,11 @@ impl Gateway {
         let ahead = origin::look(door, head, &self.config).map_err(RefusedCall::from);
         match ahead.and_then(|()| read_ahead(door, head, &self.config)) {
             Ok(Ahead::Publish(call)) => {
+                let access = call.access();
                 let refuse = |problem| {
-                    self.answering.meter.note_refused(&call);
+                    self.answering.meter.note_refused(access.publishes);
                     refuse(problem)
                 };
-                let access = call.access();
                 let bytes_max = self.bytes_max(&access);
                 let mut paid = 0;
                 if !fault!("charged-after-body") {

@@ -433,7 +433,7 @@ impl Gateway {
                 match outcome.and_then(|()| in_time(&held.caller)) {
                     Ok(()) => self.carry_out(http, peer, socket, call),
                     Err(problem) => {
-                        self.answering.meter.note_refused_command(&call);
+                        self.answering.meter.note_refused(call.access().publishes);
                         refuse_on_socket(http, peer, problem, call.reference(), &self.answering);
                     }
                 }
@@ -443,7 +443,7 @@ impl Gateway {
     }
 
     pub(super) fn refuse_call(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, call: Call, problem: Problem) {
-        self.answering.meter.note_refused(&call);
+        self.answering.meter.note_refused(call.access().publishes);
         let callback = call.access().callback.map(Box::<str>::from);
         match call.into_subscription() {
             Some(subscription) => self.refuse(http, id, &subscription, problem),

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use sealed::fault;
 use sealed_http::Http;
 
-use super::socket_calls::SocketCall;
 use super::{Gateway, SessionState, unix_time};
 use crate::core::message::ChannelName;
+use crate::core::tally::PublishApi;
 use crate::hub::StartAt;
-use crate::ops::counters::{LoopCounters, PublishApi, Transport};
+use crate::ops::counters::{LoopCounters, Transport};
 use crate::ops::metrics::Moment;
-use crate::protocols::call::{Call, Door, IcometReply, ReplyTo};
-use crate::protocols::icomet::request::IcometCall;
+use crate::protocols::call::{Door, IcometReply, ReplyTo};
 
 /// The counters of this loop, among those of all loops.
 #[derive(Debug)]
@@ -69,22 +68,9 @@ impl Meter {
     }
 
     /// Counts the messages of a call that is refused before it reaches the engine.
-    pub(super) fn note_refused(&self, call: &Call) {
-        let publications = match call {
-            Call::Publish { reply, .. } => publications_of(reply),
-            Call::PublishAll { publications } => Some((PublishApi::Native, publications.len())),
-            Call::Icomet(IcometCall::Publish { .. } | IcometCall::Broadcast { .. }) => Some((PublishApi::Icomet, 1)),
-            _ => None,
-        };
-        if let Some((api, count)) = publications {
+    pub(super) fn note_refused(&self, publishes: Option<(PublishApi, usize)>) {
+        if let Some((api, count)) = publishes {
             self.note_published(api, false, count);
-        }
-    }
-
-    /// Counts the message of a command on a WebSocket that is refused before it reaches the engine.
-    pub(super) fn note_refused_command(&self, call: &SocketCall) {
-        if matches!(call, SocketCall::Publish { .. }) {
-            self.note_published(PublishApi::Native, false, 1);
         }
     }
 }

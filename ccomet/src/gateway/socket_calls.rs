@@ -15,7 +15,7 @@ use crate::core::one_or_more::OneOrMore;
 use crate::core::problem::Problem;
 use crate::engine::Request;
 use crate::hub::{Label, PollReply, StartAt, SubscribeRequest};
-use crate::ops::counters::{PublishApi, Transport};
+use crate::ops::counters::Transport;
 use crate::protocols::call::ReplyTo;
 use crate::protocols::native::websocket as words;
 
@@ -80,12 +80,12 @@ impl Gateway {
         call: SocketCall,
     ) {
         let reference = call.reference();
-        let publishes = matches!(call, SocketCall::Publish { .. });
+        let publishes = call.access().publishes;
         let outcome = self
             .admit_socket_call(http, id, socket, &call)
             .and_then(|()| self.ask_about_socket_call(http, id, socket, call));
-        if outcome.is_err() && publishes {
-            self.answering.meter.note_published(PublishApi::Native, false, 1);
+        if outcome.is_err() {
+            self.answering.meter.note_refused(publishes);
         }
         match outcome {
             Ok(Some(call)) => self.carry_out(http, id, socket, call),

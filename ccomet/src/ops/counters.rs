@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sealed::fault;
 
-use crate::core::tally::{BOUNDS_MS, Durations, EngineTally, GapCause, HubTally, StoreTally};
+use crate::core::tally::{BOUNDS_MS, Durations, EngineTally, GapCause, HubTally, PublishApi, StoreTally};
 
 /// A number that one loop changes and any loop may read. No other writer has to be excluded, so a
 /// change costs a load and a store.
@@ -81,20 +81,6 @@ impl Transport {
     /// The names of those that a connection can have.
     pub(crate) const OF_CONNECTIONS: [&str; 4] = ["http", "poll", "stream", "websocket"];
     pub(crate) const ALL: [&str; 5] = ["http", "poll", "stream", "websocket", "handle"];
-}
-
-/// The API by which a message was published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PublishApi {
-    Native,
-    Icomet,
-    Classic,
-    /// A handle, inside the process.
-    Handle,
-}
-
-impl PublishApi {
-    pub(crate) const NAMES: [&str; 4] = ["native", "icomet", "classic", "handle"];
 }
 
 /// The listeners, in the order in which they are numbered.

@@ -3,8 +3,8 @@
 use super::Page;
 use super::limits::limits;
 use crate::core::health::HealthProblem;
-use crate::core::tally::{BOUNDS_MS, Durations, GapCause};
-use crate::ops::counters::{Count, CountedDurations, LISTENERS, LoopCounters, PublishApi, Transport, sum};
+use crate::core::tally::{BOUNDS_MS, Durations, GapCause, PublishApi};
+use crate::ops::counters::{Count, CountedDurations, LISTENERS, LoopCounters, Transport, sum};
 
 /// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
