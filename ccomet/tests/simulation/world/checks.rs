@@ -228,6 +228,11 @@ impl World {
                     // between two pages.
                     return None;
                 }
+                if item["type"] == "gap" && self.config.history.age_max_s < 60 {
+                    // Messages grew too old between two pages, and those before them earlier still.
+                    items.clear();
+                    continue;
+                }
                 assert_eq!(item["type"], "message", "history is messages: {item}");
                 let spot = spots(item["position"].as_str().expect("a position"))[0];
                 items.push((spot, item["data"].as_str().expect("text").to_owned()));

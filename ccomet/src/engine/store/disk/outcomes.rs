@@ -49,6 +49,10 @@ impl DiskStore {
                 }
             }
         }
+        // No other event may come that would begin the reads that wait.
+        if !fault!("waiting-read-forgotten") {
+            self.begin_reads();
+        }
     }
 
     /// Completes the changes of a batch.

@@ -322,3 +322,22 @@ fn an_index_whose_sync_failed_is_written_again_as_a_whole() {
         }
     }
 }
+
+#[test]
+fn reads_that_wait_begin_when_others_end_without_another_tick() {
+    let mut bench = Bench::with_seed(1);
+    bench.settings.reads_at_once = 1;
+    bench.start().expect("a new store");
+    assert!(bench.publish("a", &["one", "two"]));
+    let ((epoch, next), now, index) = (bench.place("a"), bench.now(), bench.store("a"));
+    for read in 0..3 {
+        let place = ChannelPlace { channel: &name("a"), epoch, next };
+        bench.stores[index].read(now, read, place, range(0, false, 10));
+    }
+    for expected in 0..3 {
+        bench.sim.run_for(Duration::from_millis(5));
+        let outcome = bench.stores[index].next_outcome(now);
+        assert!(matches!(outcome, Some(Outcome::Page { read, .. }) if read == expected), "{outcome:?}");
+        assert!(bench.stores[index].next_outcome(now).is_none());
+    }
+}
