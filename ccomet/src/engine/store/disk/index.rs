@@ -24,8 +24,12 @@ use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 use crate::engine::store::KeptKey;
 
+pub(super) use rows::KeyValue;
 use rows::{Reported, decode_state, decode_version};
-pub(super) use rows::{damaged_row, decode_count, encode_count, encode_state, report_row, row_damage};
+pub(super) use rows::{
+    block_places, damaged_row, decode_count, decode_key, encode_block, encode_count, encode_key, encode_state,
+    report_row, row_damage,
+};
 pub(super) use scan::INDEX_FILE;
 
 const FILE: &str = "index.redb";
@@ -39,8 +43,8 @@ pub(super) const NAMES: TableDefinition<'_, &str, u64> = TableDefinition::new("n
 pub(super) const CHANNELS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("channels");
 /// The places of messages, by the channel and the number of the first message of each block.
 pub(super) const BLOCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("blocks");
-/// Idempotency keys, by the channel: the digest, the number after the message, and the time.
-pub(super) const KEYS: TableDefinition<'_, (u64, &str), (u64, u64, u64)> = TableDefinition::new("keys");
+/// Idempotency keys, by the channel.
+pub(super) const KEYS: TableDefinition<'_, (u64, &str), KeyValue> = TableDefinition::new("keys");
 pub(super) const KEY_TIMES: TableDefinition<'_, (u64, u64, &str), ()> = TableDefinition::new("key times");
 /// The bytes of each segment that are still kept, and a checksum.
 pub(super) const SEGMENTS: TableDefinition<'_, u32, (u64, u32)> = TableDefinition::new("segments");
@@ -417,15 +421,16 @@ impl Index {
         Ok(found)
     }
 
-    /// Returns the idempotency keys of a channel that are not older than `from`.
+    /// Returns the idempotency keys of a channel that are not older than `from`, without those whose
+    /// rows are damaged.
     pub(super) fn keys(&self, id: ChannelId, from: UnixMillis) -> Result<Vec<KeptKey>> {
         let transaction = self.database()?.begin_read().map_err(wrap)?;
         let keys = transaction.open_table(KEYS).map_err(wrap)?;
         let mut found = Vec::new();
         for item in keys.range((id, "")..(id + 1, "")).map_err(wrap)? {
             let (key, value) = item.map_err(wrap)?;
-            let ((digest, next, time), key) = (value.value(), key.value().1.into());
-            found.push(KeptKey { key, digest, next, time: UnixMillis::from_millis(time) });
+            // Without the key, a message that is published under it again is another one.
+            found.extend(self.reported(id, decode_key(id, key.value().1, value.value())).ok());
         }
         found.retain(|key| key.time >= from);
         found.sort_by_key(|key| key.next);
@@ -458,9 +463,9 @@ fn named(channels: &impl ReadableTable<u64, &'static [u8]>, id: ChannelId, name:
 pub(super) type BlockItem<'a> = (redb::AccessGuard<'a, (u64, u64)>, redb::AccessGuard<'a, &'static [u8]>);
 
 pub(super) fn numbered((key, value): &BlockItem<'_>) -> Result<Vec<(u64, Entry)>> {
-    let entries = decode_block(value.value()).ok_or_else(|| {
-        let (id, begin) = key.value();
+    let (id, begin) = key.value();
+    let entries = block_places(id, begin, value.value()).and_then(decode_block).ok_or_else(|| {
         damaged_row(&format!("the places of messages from number {begin} on, of the channel with id {id}"))
     })?;
-    Ok((key.value().1..).zip(entries).collect())
+    Ok((begin..).zip(entries).collect())
 }

@@ -6,13 +6,13 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use sealed::fault;
 
 use super::index::{
-    BLOCKS, CHANNELS, ChannelRow, ChannelUpdate, IndexError, KEY_TIMES, KEYS, META, Moved, NAMES, Result, SEGMENTS,
-    StoreState, damaged_row, decode_count, encode_count, encode_state, numbered, report_row, row, row_damage, wrap,
+    BLOCKS, CHANNELS, ChannelRow, ChannelUpdate, IndexError, KEY_TIMES, KEYS, KeyValue, META, Moved, NAMES, Result,
+    SEGMENTS, StoreState, block_places, damaged_row, decode_count, decode_key, encode_block, encode_count, encode_key,
+    encode_state, numbered, report_row, row, row_damage, wrap,
 };
 use super::places::{BLOCK_ENTRIES, Entry, SegmentId, append_entries, decode_block};
 use super::record::ChannelId;
 use crate::core::time::UnixMillis;
-use crate::engine::store::KeptKey;
 
 /// The tables of a transaction.
 pub(super) struct Tables<'t> {
@@ -20,7 +20,7 @@ pub(super) struct Tables<'t> {
     names: Table<'t, &'static str, u64>,
     channels: Table<'t, u64, &'static [u8]>,
     blocks: Table<'t, (u64, u64), &'static [u8]>,
-    keys: Table<'t, (u64, &'static str), (u64, u64, u64)>,
+    keys: Table<'t, (u64, &'static str), KeyValue>,
     key_times: Table<'t, (u64, u64, &'static str), ()>,
     segments: Table<'t, u32, (u64, u32)>,
     /// The bytes of each segment that are kept in addition, or no longer.
@@ -58,9 +58,9 @@ impl<'t> Tables<'t> {
         let from = old.map_or(new.first, |old| old.next.max(new.first));
         let skipped = usize::try_from(from.saturating_sub(*begin)).unwrap_or(usize::MAX).min(entries.len());
         self.append(*id, begin + skipped as u64, &entries[skipped..])?;
-        for KeptKey { key, digest, next, time } in keys {
-            self.keys.insert((*id, &**key), (*digest, *next, time.as_millis())).map_err(wrap)?;
-            self.key_times.insert((time.as_millis(), *id, &**key), ()).map_err(wrap)?;
+        for key in keys {
+            self.keys.insert((*id, &*key.key), encode_key(*id, key)).map_err(wrap)?;
+            self.key_times.insert((key.time.as_millis(), *id, &*key.key), ()).map_err(wrap)?;
         }
         self.channels.insert(id, new.encode(*id).as_slice()).map_err(wrap)?;
         Ok(())
@@ -87,7 +87,12 @@ impl<'t> Tables<'t> {
         let last = {
             let last = self.blocks.range((id, 0)..=(id, begin)).map_err(wrap)?.next_back();
             let last = last.transpose().map_err(wrap)?;
-            last.map(|item| Ok::<_, IndexError>((item.0.value().1, item.1.value().to_vec(), numbered(&item)?)))
+            last.map(|item| {
+                let held = numbered(&item)?;
+                let ((id, first), value) = (item.0.value(), item.1.value());
+                let places = block_places(id, first, value).unwrap_or_default().to_vec();
+                Ok::<_, IndexError>((first, places, held))
+            })
         };
         if let Some((first, mut block, held)) = last.transpose()?
             && held.last().is_some_and(|(number, _)| number + 1 == begin)
@@ -95,13 +100,13 @@ impl<'t> Tables<'t> {
         {
             let (now, later) = entries.split_at(entries.len().min(BLOCK_ENTRIES - held.len()));
             append_entries(&mut block, held.last().map(|(_, entry)| *entry), now);
-            self.blocks.insert((id, first), block.as_slice()).map_err(wrap)?;
+            self.blocks.insert((id, first), encode_block(id, first, block).as_slice()).map_err(wrap)?;
             (begin, entries) = (begin + now.len() as u64, later);
         }
         for entries in entries.chunks(BLOCK_ENTRIES) {
             let mut block = Vec::new();
             append_entries(&mut block, None, entries);
-            self.blocks.insert((id, begin), block.as_slice()).map_err(wrap)?;
+            self.blocks.insert((id, begin), encode_block(id, begin, block).as_slice()).map_err(wrap)?;
             begin += entries.len() as u64;
         }
         Ok(())
@@ -111,7 +116,7 @@ impl<'t> Tables<'t> {
     fn drop_before(&mut self, id: ChannelId, first: u64, end: u64) -> Result<()> {
         let (gained, mut error) = (&mut self.gained, None);
         let keep = |(_, begin): (u64, u64), block: &[u8]| {
-            let Some(entries) = decode_block(block) else {
+            let Some(entries) = block_places(id, begin, block).and_then(decode_block) else {
                 error = Some(damaged_row(&format!("the places of messages of the channel with id {id}")));
                 return true;
             };
@@ -157,9 +162,10 @@ impl<'t> Tables<'t> {
         }
         for (time, id, key) in &old {
             self.key_times.remove((*time, *id, key.as_str())).map_err(wrap)?;
-            let kept = self.keys.get((*id, key.as_str())).map_err(wrap)?.map(|value| value.value().2);
+            let kept = self.keys.get((*id, key.as_str())).map_err(wrap)?.map(|value| value.value());
             // The key may have been used again.
-            if kept == Some(*time) {
+            let is_old = |kept| decode_key(*id, key, kept).map_or(true, |kept| kept.time.as_millis() == *time);
+            if kept.is_some_and(is_old) {
                 self.keys.remove((*id, key.as_str())).map_err(wrap)?;
             }
         }
@@ -184,7 +190,7 @@ impl<'t> Tables<'t> {
         let entries: Vec<Entry> = entries.into_iter().map(|(_, entry)| entry).collect();
         let mut block = Vec::new();
         append_entries(&mut block, None, &entries);
-        self.blocks.insert((id, begin), block.as_slice()).map_err(wrap)?;
+        self.blocks.insert((id, begin), encode_block(id, begin, block).as_slice()).map_err(wrap)?;
         *self.gained.entry(from.segment).or_default() -= i64::from(from.length);
         *self.gained.entry(to.segment).or_default() += i64::from(to.length);
         Ok(())

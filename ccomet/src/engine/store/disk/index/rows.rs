@@ -13,6 +13,7 @@ use super::{ChannelRow, IndexError, LogPosition, Result, StoreState, damaged};
 use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
+use crate::engine::store::KeptKey;
 use crate::engine::store::disk::places::SegmentId;
 use crate::engine::store::disk::record::{ChannelId, Input, Salt, VERSION};
 use crate::engine::store::disk::shared::lock;
@@ -107,6 +108,39 @@ impl ChannelRow {
         let name = ChannelName::new(std::str::from_utf8(rest.0).ok()?).ok()?;
         Some(Self { name, epoch, first, next, bytes, used, kept_for })
     }
+}
+
+/// Returns the value of a block of places, which begins with that of message `begin`.
+pub(in super::super) fn encode_block(id: ChannelId, begin: u64, mut places: Vec<u8>) -> Vec<u8> {
+    let checksum = checksum(&[id, begin], &places);
+    places.extend_from_slice(&checksum.to_le_bytes());
+    places
+}
+
+/// Returns the places in the value of a block; `None` if it is damaged.
+pub(in super::super) fn block_places(id: ChannelId, begin: u64, value: &[u8]) -> Option<&[u8]> {
+    let (places, found) = value.split_last_chunk::<4>()?;
+    let is_right = u32::from_le_bytes(*found) == checksum(&[id, begin], places);
+    (is_right || fault!("places-in-index-not-checked")).then_some(places)
+}
+
+/// The value of an idempotency key: the digest, the number after the message, the time, and a
+/// checksum.
+pub(in super::super) type KeyValue = (u64, u64, u64, u32);
+
+/// Returns the row of an idempotency key of a channel.
+pub(in super::super) fn encode_key(id: ChannelId, key: &KeptKey) -> KeyValue {
+    let KeptKey { key, digest, next, time } = key;
+    let numbers = [id, *digest, *next, time.as_millis()];
+    (*digest, *next, time.as_millis(), checksum(&numbers, key.as_bytes()))
+}
+
+/// Reads the row of an idempotency key.
+pub(in super::super) fn decode_key(id: ChannelId, key: &str, value: KeyValue) -> Result<KeptKey> {
+    let (digest, next, time, _) = value;
+    let found = KeptKey { key: key.into(), digest, next, time: UnixMillis::from_millis(time) };
+    let is_right = encode_key(id, &found) == value || fault!("key-in-index-not-checked");
+    is_right.then_some(found).ok_or_else(|| damaged_row(&format!("an idempotency key of the channel with id {id}")))
 }
 
 /// Returns the row of a segment of which so many bytes are kept.

@@ -1,8 +1,10 @@
 //! Parts of a store that a disk has lost or changed: what was accepted is there, or its loss is
 //! noticed, and no position comes to mean another message.
 
+use redb::ReadableTable;
+
 use super::super::backend::Backend;
-use super::super::index::{Index, META};
+use super::super::index::{BLOCKS, Index, KEYS, META};
 use super::super::log::segments;
 use super::super::tools::{Salvaged, check, salvage};
 use super::*;
@@ -45,6 +47,15 @@ impl Bench {
             Some(Outcome::Opened { kept, .. }) => kept,
             other => panic!("an opened channel, not {other:?}"),
         }
+    }
+
+    /// Changes the index of a store that is closed.
+    fn change_index(&self, change: impl FnOnce(&redb::WriteTransaction)) {
+        let index = self.disk.disk().open_dir("data").and_then(|data| data.open("index.redb")).expect("an index");
+        let database = redb::Database::builder().create_with_backend(Backend(index)).expect("a database");
+        let transaction = database.begin_write().expect("a transaction");
+        change(&transaction);
+        transaction.commit().expect("written");
     }
 
     fn is_refused(&mut self) -> bool {
@@ -205,6 +216,64 @@ fn a_changed_bit_in_the_row_of_a_channel_makes_it_unreadable_and_no_other() {
 }
 
 #[test]
+fn a_changed_bit_in_the_places_of_messages_makes_them_unreadable() {
+    let mut bench = Bench::new();
+    assert!(bench.publish("a", &["zero", "one", "two"]) && bench.publish("other", &["text"]));
+    bench.checkpoint();
+    bench.stop();
+    let (index, mut bits) = (bench.contents("index.redb"), 8);
+    let mut bit = 0;
+    while bit < bits {
+        bench.change_index(|transaction| {
+            let mut blocks = transaction.open_table(BLOCKS).expect("a table");
+            let key = (1, 0);
+            let mut block = blocks.get(key).expect("a read").expect("a block").value().to_vec();
+            bits = block.len() * 8;
+            block[bit / 8] ^= 1 << (bit % 8);
+            blocks.insert(key, block.as_slice()).expect("a write");
+        });
+        bench.start().expect("the rows are whole");
+        assert!(bench.try_open("a").is_err(), "bit {bit}");
+        assert!(bench.try_open("other").is_ok_and(|kept| kept.is_some()), "bit {bit}");
+        bench.stop();
+        bench.replace("index.redb", &index);
+        bit += 1;
+    }
+    assert!(bits > 100);
+    bench.start().expect("it is whole again");
+    assert!(bench.open("a").is_some());
+    assert_eq!(bench.all("a"), numbered(&["zero", "one", "two"]));
+}
+
+#[test]
+fn a_changed_bit_in_an_idempotency_key_never_makes_another_answer_of_it() {
+    let mut bench = Bench::new();
+    let time = bench.now().time;
+    let draft = Draft { payload: "text".into(), key: Some("key".into()), ..Draft::default() };
+    let message = Arc::new(draft.taken_at(time));
+    assert!(bench.publish_all("a", std::slice::from_ref(&message)));
+    bench.checkpoint();
+    bench.stop();
+    let index = bench.contents("index.redb");
+    for bit in 0..64 {
+        for part in 0..3 {
+            bench.change_index(|transaction| {
+                let mut keys = transaction.open_table(KEYS).expect("a table");
+                let (digest, next, time, sum) = keys.get((1, "key")).expect("a read").expect("a key").value();
+                let flip = |index: u64, value: u64| if index == part { value ^ 1 << bit } else { value };
+                keys.insert((1, "key"), (flip(0, digest), flip(1, next), flip(2, time), sum)).expect("a write");
+            });
+            bench.start().expect("the rows are whole");
+            assert_eq!(bench.open("a").expect("channel a").keys, [], "bit {bit} of part {part}");
+            bench.stop();
+            bench.replace("index.redb", &index);
+        }
+    }
+    bench.start().expect("it is whole again");
+    assert_eq!(bench.open("a").expect("channel a").keys, [key_of(&message, 1).expect("a key")]);
+}
+
+#[test]
 fn a_changed_bit_in_the_state_of_the_index_is_noticed_at_the_start() {
     let mut bench = Bench::new();
     assert!(bench.publish("a", &["one"]));
@@ -262,12 +331,9 @@ fn an_index_of_an_earlier_format_is_refused_by_name_and_can_be_salvaged() {
     let mut bench = Bench::killed();
     bench.start().expect("the store of before");
     bench.stop();
-    let index = bench.disk.disk().open_dir("data").and_then(|data| data.open("index.redb")).expect("an index");
-    let database = redb::Database::builder().create_with_backend(Backend(index)).expect("a database");
-    let transaction = database.begin_write().expect("a transaction");
-    transaction.open_table(META).expect("a table").remove("version").expect("removed");
-    transaction.commit().expect("written");
-    drop(database);
+    bench.change_index(|transaction| {
+        transaction.open_table(META).expect("a table").remove("version").expect("removed");
+    });
     let error = bench.start().expect_err("it has no version");
     assert!(matches!(error, StoreError::Older { found: 1, known: 2, .. }), "{error}");
     bench.stop();
