@@ -17,6 +17,7 @@ use crate::engine::{Crews, LogSync, SharedStore, StoreSettings};
 use crate::gateway::{Gateway, ServerParts};
 use crate::handle::{Handle, LoopMessage};
 use crate::on_call::{CallInfo, Decision, Judge};
+use crate::ops::console::Console;
 use crate::ops::counters::LoopCounters;
 use crate::ops::health::{Life, Listener};
 use crate::ops::metrics::Metrics;
@@ -282,6 +283,7 @@ impl Server {
             counters: LoopCounters::for_loops(pool.loops()),
             watches: pool.watches(),
             refusals: RefusalCounts::new(),
+            console: Arc::new(Console::new(pool.loops())),
             config: config.clone(),
             started: OnceLock::new(),
             has_process: is_alone,

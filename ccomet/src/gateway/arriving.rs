@@ -12,6 +12,7 @@ use crate::access::origin;
 use crate::access::{Denied, Identity};
 use crate::core::problem::Problem;
 use crate::ops::health::HealthQuestion;
+use crate::ops::static_files::is_public_page;
 use crate::protocols::call::{Call, Door, RefusedCall};
 use crate::protocols::route::{self, Ahead, read_ahead};
 
@@ -143,12 +144,12 @@ impl Gateway {
             note_refusal(http, id, Problem::Forbidden, &self.answering);
             return Err(problem_response(Problem::Forbidden).closing());
         }
-        // A preflight request cannot carry a key, and has no effect. Probes of health hardly can,
-        // and their answers have no secrets.
+        // A preflight request cannot carry a key, and has no effect. Probes of health and browsers
+        // that open a page hardly can, and their answers have no secrets.
         let is_spared = fault!("key-asked-of-pages-alone") && head.header("origin").is_none();
         let needs_key = door == Door::Admin && head.method() != Method::Options && !is_spared;
         let needs_key = needs_key && (HealthQuestion::of_path(head.path()).is_none() || fault!("health-needs-key"));
-        let is_open = head.path() == "/metrics" && fault!("metrics-need-no-key");
+        let is_open = is_public_page(head.path()) || head.path() == "/metrics" && fault!("metrics-need-no-key");
         if needs_key && !is_open && !self.admin_keys.admit(head) {
             return Err(refusal(http, id, Problem::AdminKey, None, &self.answering));
         }

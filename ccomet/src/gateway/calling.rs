@@ -161,12 +161,13 @@ impl Gateway {
     }
 
     /// Returns the page of the admin listener with this path, if it is not a file but shows the
-    /// health or the metrics of the server.
-    fn admin_page(&self, path: &str) -> Option<Response> {
+    /// state of the server.
+    fn admin_page(&self, http: &Http<'_, Self>, path: &str) -> Option<Response> {
         if path == METRICS_PATH {
             return Some(response(Metrics::CONTENT_TYPE, self.metrics.page(self.moment())));
         }
-        HealthQuestion::of_path(path).map(|question| self.health(question))
+        let health = HealthQuestion::of_path(path).map(|question| self.health(question));
+        health.or_else(|| self.console_page(http, path))
     }
 
     /// Returns the answer to a request for a file, or for the health or the metrics of the server.
@@ -178,7 +179,7 @@ impl Gateway {
         head: &RequestHead<'_>,
         door: Door,
     ) -> Response {
-        let page = if door == Door::Admin { self.admin_page(path) } else { None };
+        let page = if door == Door::Admin { self.admin_page(http, path) } else { None };
         let Some(response) = page.or_else(|| self.files.answer(door, path, head)) else {
             if fault!("absent-path-has-methods") {
                 return problem_response(Problem::MethodNotAllowed).header("Allow", READ_METHODS);

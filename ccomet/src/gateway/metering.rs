@@ -76,7 +76,7 @@ impl Meter {
 }
 
 /// Returns how a connection is used.
-fn transport_of(session: SessionState) -> Transport {
+pub(super) fn transport_of(session: SessionState) -> Transport {
     match session {
         SessionState::Subscribed(_) | SessionState::Watching => Transport::Stream,
         SessionState::Polling(_) => Transport::Poll,

@@ -19,6 +19,7 @@ mod answers;
 mod arriving;
 mod caller;
 mod calling;
+mod console;
 mod ending;
 mod entering;
 mod hooks;
@@ -148,6 +149,7 @@ pub(crate) struct Gateway {
     sockets: Slab<Socket>,
     /// WebSockets with an incomplete message, and the time at which it must be complete.
     unfinished: HashMap<ConnectionId, LoopTime>,
+    slow_since: console::SlowSince,
     is_sweeping: bool,
     /// The delay after which the engine is woken, if a timer is set for that.
     wakes_in: Option<Duration>,

@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::Gateway;
 use super::answers::{Answering, allowed_headers, answering};
+use super::console::SlowSince;
 use super::hooks::Site;
 use super::inside::Readers;
 use super::metering::Meter;
@@ -76,6 +77,7 @@ impl Gateway {
         let store = shared.make_store(&place);
         let ServerParts { config, verifier, metrics, life, judge, resolver, .. } = shared;
         let (counters, refusals) = (metrics.counters.clone(), metrics.refusals.clone());
+        let console = metrics.console.clone();
         let (loops, index) = (place.mailboxes.len(), place.index);
         let share = |whole: usize| whole.div_ceil(loops);
         let rules = Arc::new(Rules::new(&config));
@@ -106,7 +108,7 @@ impl Gateway {
         };
         let answering = Answering {
             fields: answering(&preflight, &admin_preflight),
-            refusals: RefusalLog::new(refusals),
+            refusals: RefusalLog::new(refusals, console),
             meter: Meter::new(counters.clone(), index),
         };
         let with_demo = config.front.demo;
@@ -137,6 +139,7 @@ impl Gateway {
             _thread: LoopThread::mark(),
             sockets: Slab::new(),
             unfinished: HashMap::new(),
+            slow_since: SlowSince::new(),
             is_sweeping: false,
             wakes_in: None,
             draining: None,

@@ -46,6 +46,7 @@ impl Gateway {
         self.engine.sweep(now(http));
         self.site.sweep(loop_time(http));
         self.sweep_readers(http);
+        self.look_for_slow_readers(http);
         self.show_life();
         self.answering.refusals.note_pauses(http.stats().accept_pauses);
         if !fault!("refusals-not-logged") {

@@ -25,6 +25,7 @@ mod polls;
 mod presence;
 mod sessions;
 mod sink;
+mod slow;
 mod start;
 mod subscriber;
 

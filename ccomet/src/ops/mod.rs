@@ -7,6 +7,7 @@
 //! - `signals.rs`: the signals that are logged.
 //! - `static_files.rs`: the script for browsers, the demo, and the description of the API.
 
+pub(crate) mod console;
 pub(crate) mod counters;
 pub(crate) mod health;
 pub(crate) mod metrics;

@@ -13,6 +13,7 @@ use sealed::{ConnectionId, fault};
 use crate::core::message::ChannelName;
 use crate::core::problem::Problem;
 use crate::core::time::UnixMillis;
+use crate::ops::console::{Console, RecentRefusal};
 
 /// The time between two lines about one kind of refusal.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
@@ -79,7 +80,10 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct RefusalLog {
     counts: Arc<RefusalCounts>,
+    console: Arc<Console>,
     examples: RefCell<Vec<Example>>,
+    /// The first of each kind since the last second, and their numbers.
+    recent: RefCell<Vec<(Example, u64)>>,
     request: RefCell<LastRequest>,
     /// The channel of the next refusal, if it is known.
     channel: RefCell<String>,
@@ -96,7 +100,7 @@ struct LastRequest {
     path: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Example {
     code: &'static str,
     reason: Cow<'static, str>,
@@ -122,9 +126,11 @@ impl Example {
 }
 
 impl RefusalLog {
-    pub(crate) fn new(counts: Arc<RefusalCounts>) -> Self {
+    pub(crate) fn new(counts: Arc<RefusalCounts>, console: Arc<Console>) -> Self {
         Self {
             counts,
+            console,
+            recent: RefCell::default(),
             examples: RefCell::default(),
             request: RefCell::default(),
             channel: RefCell::default(),
@@ -207,10 +213,17 @@ impl RefusalLog {
             kind.total.fetch_add(count, Ordering::Relaxed);
             kind.count.fetch_add(count, Ordering::Relaxed);
         }
-        let mut examples = self.examples.borrow_mut();
-        if examples.iter().all(|example| example.code != code) {
-            examples.push(example());
+        let mut recent = self.recent.borrow_mut();
+        if let Some((_, counted)) = recent.iter_mut().find(|(example, _)| example.code == code) {
+            *counted += count;
+            return;
         }
+        let example = example();
+        let mut examples = self.examples.borrow_mut();
+        if examples.iter().all(|held| held.code != code) {
+            examples.push(example.clone());
+        }
+        recent.push((example, count));
     }
 
     /// Counts pauses of accepting; `accept_pauses` is their total on this loop.
@@ -231,8 +244,13 @@ impl RefusalLog {
         }
     }
 
-    /// Writes the lines that are due. The loop calls it about once a second.
+    /// Writes the lines that are due, and shows the console what was refused. The loop calls it
+    /// about once a second.
     pub(crate) fn write_due(&self, now: UnixMillis) {
+        self.console.note_refusals(self.recent.borrow_mut().drain(..).map(|(example, count)| {
+            let Example { code, reason, client, path, channel, .. } = example;
+            RecentRefusal { time: now, code, count, client, path, channel, reason: reason.into_owned() }
+        }));
         self.examples.borrow_mut().retain(|example| {
             let Some(count) = self.counts.kind(example.code).map_or(Some(1), |kind| kind.take_due(now)) else {
                 return true;
@@ -282,7 +300,8 @@ mod tests {
 
     #[test]
     fn an_example_is_kept_until_a_line_shows_it() {
-        let (log, id) = (RefusalLog::new(RefusalCounts::new()), ConnectionId::default());
+        let console = Arc::new(Console::new(1));
+        let (log, id) = (RefusalLog::new(RefusalCounts::new(), console), ConnectionId::default());
         log.begin(id, "/channels/news");
         let examples = || log.examples.borrow().len();
         log.note(id, Problem::Forbidden, || "192.0.2.1".to_owned());

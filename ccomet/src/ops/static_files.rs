@@ -1,5 +1,5 @@
 //! The static files, embedded in the program: at the front the client library and the chat demo, at
-//! the admin listener the description of the API.
+//! the admin listener the console, and the description of the API with its page.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -27,7 +27,12 @@ pub(crate) struct StaticFiles {
     library: [File; 2],
     demo: Vec<File>,
     document: [File; 1],
+    /// The pages of the admin listener. They have no secrets, and ask for the key themselves.
+    console: [File; 2],
 }
+
+/// The paths of the pages of the admin listener.
+const CONSOLE_PATHS: [&str; 2] = ["/", "/docs"];
 
 /// A file, with the header fields of its answers.
 #[derive(Debug)]
@@ -56,7 +61,8 @@ impl StaticFiles {
         let page = |path, html: &'static str| {
             let policy = if fault!("pages-without-policy") { String::new() } else { policy(html) };
             let fields = vec![("Content-Security-Policy", policy)];
-            file(path, html.as_bytes(), fields)
+            // The path of a page may have no ending that shows its type.
+            File { path, content: StaticFile::new("page.html", html.as_bytes()), fields }
         };
         let demo =
             || vec![page("/chat.html", demo_text!("chat.html")), page("/classic.html", demo_text!("classic.html"))];
@@ -67,6 +73,10 @@ impl StaticFiles {
             ],
             demo: if with_demo { demo() } else { Vec::new() },
             document: [file("/openapi.json", include_bytes!("../../openapi.json"), Vec::new())],
+            console: [
+                page(CONSOLE_PATHS[0], include_str!("../../console/console.html")),
+                page(CONSOLE_PATHS[1], include_str!("../../console/docs.html")),
+            ],
         }
     }
 
@@ -77,7 +87,7 @@ impl StaticFiles {
         }
         let [first, second]: [&[File]; 2] = match door {
             Door::Front => [&self.library, &self.demo],
-            Door::Admin => [&self.document, &[]],
+            Door::Admin => [&self.document, &self.console],
         };
         if fault!("library-goes-with-demo") && door == Door::Front && self.demo.is_empty() {
             return None;
@@ -85,6 +95,11 @@ impl StaticFiles {
         let found = first.iter().chain(second).find(|held| held.path == path)?;
         Some(found.content.answer(head).with(&found.fields))
     }
+}
+
+/// Returns whether a file of the admin listener is public.
+pub(crate) fn is_public_page(path: &str) -> bool {
+    CONSOLE_PATHS.contains(&path) || fault!("description-needs-no-key") && path == "/openapi.json"
 }
 
 /// Returns the policy of a page: it may run its own inline scripts and styles, identified by their

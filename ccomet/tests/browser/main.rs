@@ -4,6 +4,7 @@
 mod chromium;
 #[path = "../common/mod.rs"]
 mod common;
+mod console;
 mod guarded;
 mod icomet;
 mod phone;
@@ -34,6 +35,11 @@ fn main() -> ExitCode {
         the_classic_page,
         a_plain_event_source_sees_the_gap,
         the_client_library_is_an_es_module_too,
+        console::the_console_shows_the_server_and_changes_channels,
+        console::the_console_shows_what_was_refused_and_the_limits_and_settings,
+        console::the_console_asks_for_the_admin_key,
+        console::the_console_fits_a_phone_and_works_by_keyboard,
+        console::the_page_of_the_api_sends_requests,
         guarded::the_page_of_a_server_with_keys_asks_for_a_token_and_works_with_one,
         guarded::a_token_in_the_address_signs_in_and_is_removed_from_it,
         guarded::scripts_injected_into_a_page_do_not_run_and_reach_no_other_server,
@@ -53,6 +59,9 @@ fn main() -> ExitCode {
     ];
     if std::env::var_os("CCOMET_SCREENSHOT").is_some() {
         all.extend(tests![needs [Need::Program("chromium")]; a_picture_of_the_chat]);
+    }
+    if std::env::var_os("CCOMET_CONSOLE_SCREENSHOT").is_some() {
+        all.extend(tests![needs [Need::Program("chromium")]; console::a_picture_of_the_console]);
     }
     run(all)
 }

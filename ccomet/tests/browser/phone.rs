@@ -12,7 +12,7 @@ const TEXT: &str = "A message of some words that are not long";
 
 /// Measures the contrast of all text on a page with its background, and returns the places below
 /// 4.5 with their values.
-const FAINT: &str = r"(() => {
+pub(crate) const FAINT: &str = r"(() => {
     const numbers = (colour) => {
         const found = colour.match(/[\d.]+/g).map(Number);
         const scale = colour.startsWith('color(') ? 1 : 255;
@@ -101,7 +101,7 @@ fn shoot(browser: &mut Chromium, page: &Page, name: &str) {
     std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), png).expect("a file");
 }
 
-fn assert_none(browser: &mut Chromium, page: &Page, what: &str, place: &str) {
+pub(crate) fn assert_none(browser: &mut Chromium, page: &Page, what: &str, place: &str) {
     // A new message is faint until its animation ends.
     browser.wait(page, "document.getAnimations().every((one) => one.playState === 'finished')");
     assert_eq!(browser.eval(page, what), json!([]), "{place}");

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::core::health::HealthProblem;
 use crate::core::tally::StoreFigures;
 use crate::core::time::UnixMillis;
+use crate::ops::console::Console;
 use crate::ops::counters::LoopCounters;
 use crate::ops::refusals::RefusalCounts;
 
@@ -36,6 +37,7 @@ pub(crate) struct Metrics {
     /// The event loop's own counters, for each loop.
     pub(crate) watches: Vec<Watch>,
     pub(crate) refusals: Arc<RefusalCounts>,
+    pub(crate) console: Arc<Console>,
     pub(crate) config: Arc<Config>,
     pub(crate) started: OnceLock<UnixMillis>,
     /// Set if the process is that of the server, and not of a simulation.
