@@ -1,6 +1,10 @@
 //! The PROXY protocol: the header in which a proxy reports, before the first request, for which
 //! client it forwards a connection.
 
+// The crates `ppp` and `proxy-header` accept ports with a sign. `proxy-header` also accepts lines
+// longer than the protocol allows if they arrive at once, and refuses a LOCAL header with an
+// unknown family, although the family has to be ignored.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sealed::fault;

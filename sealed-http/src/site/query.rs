@@ -1,5 +1,9 @@
 //! Strict percent-decoding, done once, of paths, queries and forms.
 
+// The crate `percent-encoding` decodes. The related crate `form_urlencoded` guesses at malformed
+// escapes and at bytes that are not UTF-8, which are errors here; a test compares the two on
+// well-formed input.
+
 use std::borrow::Cow;
 
 /// An escape is truncated or not hexadecimal, or the decoded bytes are not UTF-8.

@@ -1,5 +1,10 @@
 //! Routing: finds what a request is for by its method and path.
 
+// The table is a tree of segments: literals, then a parameter, then a rest (the remaining path).
+// The crate `matchit` does not match methods, so `Allow` would need one table for each method, and
+// a search in all of them; a rest is never empty there; and it has 2,200 lines with `unsafe`, while
+// the tree here has a hundred lines.
+
 use std::fmt;
 
 use crate::codec::head::{Method, RequestHead};

@@ -1,5 +1,8 @@
 //! The opening handshake, for servers and for clients (RFC 6455, 4).
 
+// Crates compute SHA-1 and Base64. The handshake of tungstenite would bring a second HTTP
+// implementation.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha1::{Digest, Sha1};
