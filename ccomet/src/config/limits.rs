@@ -54,8 +54,8 @@ settings! {
         channels_per_client_max: usize = 5_000, [1..], answers = "client_limit";
         /// Followed patterns to which one client, an address or a subject, subscribed first.
         patterns_per_client_max: usize = 20, [1..=10_000], answers = "client_limit";
-        /// Patterns that have subscriptions at a time. Each published message is matched against
-        /// all of them.
+        /// Patterns that are followed at a time: those with readers, and those whose last reader
+        /// left a short time ago. Each published message is matched against all of them.
         patterns_max: usize = 100, [1..=10_000], answers = "pattern_limit";
         /// Subscribers of the server.
         subscribers_max: usize = 1_000_000, [1..], answers = "subscriber_limit";
@@ -109,7 +109,7 @@ settings! {
         total_bytes_max: usize = 256 MiB, [1 B..];
         /// Idempotency keys of all channels together; each loop has an equal share for its own
         /// channels. Beyond it, the oldest keys are dropped, those of the publisher with most keys
-        /// first. A retry is recognized as long as its key is known.
+        /// first. A retry is recognised as long as its key is known.
         keys_max: usize = 65_536, [1..];
         /// Time for which an idempotency key is known, if it is not dropped before (`keys_max`).
         keys_age_max_s: u64 = 300 s, [1..=86_400 s];
@@ -159,7 +159,7 @@ settings! {
 }
 
 settings! {
-    /// The behavior of the API of icomet.
+    /// The behaviour of the API of icomet.
     #[derive(Copy)]
     pub struct Icomet in [icomet] {
         /// Whether a subscription needs the token that `/sign` has issued for its channel (`token`)

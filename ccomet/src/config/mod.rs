@@ -61,7 +61,7 @@ pub struct Config {
     pub store: Storage,
     /// Durations.
     pub times: Times,
-    /// The behavior of the API of icomet.
+    /// The behaviour of the API of icomet.
     pub icomet: Icomet,
     /// The log.
     pub log: Log,

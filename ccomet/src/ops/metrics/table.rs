@@ -70,7 +70,7 @@ pub(super) static METRICS: [Metric; 38] = [
         subscribes,
     ),
     gauge("ccomet_channels", "Channels in memory that accept messages", |page| total(page, |one| &one.channels)),
-    gauge("ccomet_patterns", "Patterns that have subscriptions", |page| total(page, |one| &one.patterns)),
+    gauge("ccomet_patterns", "Patterns that are followed", |page| total(page, |one| &one.patterns)),
     gauge("ccomet_members", "Members of channels, counted in each channel", |page| total(page, |one| &one.members)),
     counter("ccomet_publishes_total", "Messages that were published, or refused after they were read", publishes),
     counter("ccomet_deliveries_total", "Messages that were passed to subscribers, counted for each", |page| {
