@@ -65,20 +65,20 @@
 //!
 //! # Features
 //!
-//! - `cli`, on by default: the binary. Without it (`default-features = false`), neither the command
-//!   line nor the log writer is compiled.
+//! - `cli`, on by default: the binary, with its command line and the writer of its log. A program
+//!   that embeds the server does not need it: `default-features = false, features = ["disk"]`.
 //! - `disk`, on by default: the store on disk ([`Storage`]).
 //! - `sim`: the server on a simulated network, for tests.
 //!
 //! # Structure of the source
 //!
 //! A message passes the modules in one direction. The `gateway/` receives a request, `protocols/`
-//! parse it into a call, and `access/` decides whether its client may do it, by the description of
+//! parses it into a call, and `access/` decides whether its client may do it, by the description of
 //! its needs in `access/call.rs`. The `engine/` numbers and keeps the message, and passes it to the
 //! `hub/` of every loop with subscribers. At the end of the tick, the hub sends it to each
 //! subscriber, encoded by the subscriber's protocol. The hub knows events and no protocol;
 //! `hub/encoder.rs` is the interface between them. Only `gateway/` and `server.rs` know
-//! connections; all other modules are pure state. `core/` is the vocabulary of all modules.
+//! connections; the others of these modules are pure state. `core/` is the vocabulary of all.
 //! ARCHITECTURE.md has a diagram and a glossary.
 
 // No input from outside may end the process.

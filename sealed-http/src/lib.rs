@@ -132,8 +132,7 @@
 //! }
 //! ```
 //!
-//! A server and clients of other protocols can share a loop: see [`Http::add_service`], and
-//! [`Http::connect`] for a connection of another protocol that the handler itself speaks.
+//! A handler can also speak another protocol on connections that it makes: see [`Http::connect`].
 //!
 //! # What it refuses
 //!
@@ -144,8 +143,7 @@
 //!
 //! # What it is not for
 //!
-//! The crate has neither HTTP/2 nor compression; use a proxy for these. For TLS, listen with
-//! `sealed::Listen::tls`.
+//! The crate has neither HTTP/2 nor compression; use a proxy for these.
 
 // No input from outside may end the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::unreachable))]

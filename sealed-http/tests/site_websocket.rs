@@ -25,7 +25,7 @@ struct Chat {
     closed: usize,
 }
 
-/// A room that passes texts on to all members, counts bytes, and closes on the text `bye`.
+/// Returns a room that passes texts on to all members, counts bytes, and closes on the text `bye`.
 fn room() -> WebSockets<Chat> {
     WebSockets::new(|chat: &mut Chat, http, id, message| match message {
         Message::Text(text) if text == "bye" => http.close_websocket(id, CloseCode::NORMAL, "see you"),

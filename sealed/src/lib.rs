@@ -66,8 +66,9 @@
 //!
 //! # What it is not for
 //!
-//! Code that is best written as `async` functions. Files are read and written on [`Workers`],
-//! because no system reports when a file is ready; the feature `disk` has files for that.
+//! Code that is best written as `async` functions, such as a dialogue of many steps with one peer;
+//! use an `async` runtime for it. A loop does not read files either, because no system reports when
+//! a file is ready: [`Workers`] do that, and the feature `disk` has files for them.
 //!
 //! # Platforms
 //!

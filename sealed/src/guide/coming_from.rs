@@ -56,7 +56,7 @@
 //!
 //! # Which codec crates fit
 //!
-//! A codec fits if it decodes from a slice and says how many bytes it used, as `httparse` and
+//! A codec fits if it decodes from a slice and returns how many bytes it used, as `httparse` and
 //! `mqttrs` do, and `prost` if a length precedes each message: pass it [`Input::bytes`], and call
 //! [`Input::take`]. A codec that owns its buffer (`Decoder` of tokio-util with `BytesMut`) needs a
 //! buffer in [`Service::Connection`] to which the input is copied. A codec that reads from

@@ -33,9 +33,9 @@
 //! end of the line has not arrived.
 //!
 //! Untaken input needs a limit, or one peer's endless line fills the memory. The loop has its own
-//! limit, [`Config::input_bytes_max`](crate::Config::input_bytes_max), at which it stops reading; a
-//! protocol's own, lower limit lets the service send an error message. Such a limit has to hold for
-//! complete lines as well as for the rest: many bytes can arrive in one call.
+//! limit, [`Config::input_bytes_max`](crate::Config::input_bytes_max), at which it stops reading. A
+//! lower limit of the service's own, here `LINE_BYTES_MAX`, lets it send an error message. Such a
+//! limit has to hold for complete lines as well as for the rest: many bytes can arrive in one call.
 //!
 //! [`close`](crate::Context::close) does not stop the `while` in `received`. The lines after a
 //! `quit` are in `input` already, so the `while` checks [`is_open`](crate::Context::is_open).
@@ -49,9 +49,9 @@
 //!
 //! A client may read slowly. Output that its socket does not take stays queued, up to
 //! [`Config::output_bytes_max`](crate::Config::output_bytes_max): a write beyond that resets the
-//! connection. A service should write less. One that streams data writes while `write` returns
-//! true, and then waits for [`drained`](crate::Service::drained). The tally is simpler: it skips a
-//! watcher that has not received the last standings until that watcher has caught up.
+//! connection. A service should write less. A service that streams data writes while `write`
+//! returns true, and then waits for [`drained`](crate::Service::drained). The tally is simpler: it
+//! skips a watcher that has not received the last standings until that watcher has caught up.
 //!
 //! # Time
 //!
@@ -140,9 +140,9 @@
 //! # }
 //! ```
 //!
-//! If an expectation is not met, the test prints the seed, the random faults to which the
-//! failure was shrunk, the command that repeats the run, and the end of its trace, which has all events in their
-//! order. The service can add remarks with [`Context::note`](crate::Context::note).
+//! If an expectation is not met, the test prints the seed, the random faults to which the failure
+//! was shrunk, the command that repeats the run, and the end of its trace, which has all events in
+//! their order. The service can add remarks with [`Context::note`](crate::Context::note).
 //!
 //! The repository's `docs/simulation-compared.md` compares this with turmoil, madsim, loom and
 //! shuttle.
@@ -152,10 +152,10 @@
 //! [`coming_from`] translates from tokio, libevent and mio, and [`recipes`] answers questions that
 //! come up in most servers.
 //!
-//! [`Pool`](crate::Pool) runs one service on each core; what they share, they send each other by
-//! mailbox.
-//! [`Context::connect`](crate::Context::connect) makes outgoing connections, as a proxy needs them.
-//! [`Workers`](crate::Workers) do what would block the loop, such as reading a file.
+//! [`Pool`](crate::Pool) runs one service on each core; the services share nothing, and send each
+//! other messages by mailbox. [`Context::connect`](crate::Context::connect) makes outgoing
+//! connections, as a proxy needs them. [`Workers`](crate::Workers) do what would block the loop,
+//! such as reading a file.
 //! [`Context::bind_datagram`](crate::Context::bind_datagram) opens sockets for datagrams.
 //! With the feature `tls`, a [`Listen`](crate::Listen) can use TLS, which needs no change in the
 //! service. [`Watch`](crate::Watch) lets another thread read the counters of a loop.

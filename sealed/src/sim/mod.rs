@@ -60,8 +60,8 @@
 //!   and a clock that jumps.
 //! - [Workers](Simulation::workers) whose work takes time, and [names](Simulation::set_name) whose
 //!   lookup fails.
-//! - On Unix, descriptors of other objects ([`SimSource`]), whose readiness the test sets, and the
-//!   loop reports late, or although there is none.
+//! - On Unix, descriptors of other objects ([`SimSource`]): the test sets their readiness, and
+//!   faults make the loop report it late, or report it although there is none.
 //! - With the feature `disk`, disks that lose power, fill up and fail.
 //!
 #![cfg_attr(feature = "disk", doc = include_str!("disk/guide.md"))]

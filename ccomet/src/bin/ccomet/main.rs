@@ -59,7 +59,8 @@ struct Options {
     /// [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
-    /// Lets anyone who can reach the front publish and subscribe, even if it is not on loopback
+    /// Starts even if the front is open to every client: not on loopback, and without a list of
+    /// networks or tokens in the settings
     #[arg(long)]
     open_front: bool,
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::core::pattern::Pattern;
 use crate::engine::{BroadcastOrder, Listed, Listing};
 
-/// A store that opens channels late, or at once by chance.
+/// Returns a store that opens channels late, or at once by chance.
 fn slow() -> Box<dyn Store> {
     Box::new(UnreliableStore::new(SLOW))
 }

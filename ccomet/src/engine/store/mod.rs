@@ -282,9 +282,10 @@ pub(crate) trait Store: Debug + Send {
     /// [`unload`](Self::unload) or [`forget`](Self::forget).
     fn open(&mut self, now: Tick, channel: &ChannelName) -> Opened;
 
-    /// The shard no longer has the channel in memory; the store keeps it. No change of the channel
-    /// is in progress. From now on, the store itself drops messages that exceed the limits of the
-    /// last [`trim`](Self::trim). If it drops all of them, it may keep nothing of the channel.
+    /// Notes that the shard no longer has the channel in memory; the store keeps the channel. No
+    /// change of the channel is in progress. From now on, the store itself drops messages that
+    /// exceed the limits of the last [`trim`](Self::trim). If it drops all of them, it may keep
+    /// nothing of the channel.
     fn unload(&mut self, channel: &ChannelName);
 
     /// Reads names of channels that the store keeps, in order, whether the shard has them in memory

@@ -421,8 +421,8 @@ impl Index {
         Ok(found)
     }
 
-    /// Returns the idempotency keys of a channel that are not older than `from`, without those whose
-    /// rows are damaged.
+    /// Returns the idempotency keys of a channel that are not older than `from`, without those
+    /// whose rows are damaged.
     pub(super) fn keys(&self, id: ChannelId, from: UnixMillis) -> Result<Vec<KeptKey>> {
         let transaction = self.database()?.begin_read().map_err(wrap)?;
         let keys = transaction.open_table(KEYS).map_err(wrap)?;

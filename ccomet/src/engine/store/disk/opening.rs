@@ -86,8 +86,8 @@ pub(super) fn lock_index(directory: &Directory) -> io::Result<Lock> {
 }
 
 /// Locks a store for a tool; a file that is not there is not created, because it would belong to
-/// the user of the tool. A server creates both before anything else, and leaves them behind: without
-/// them, none uses the store.
+/// the user of the tool. A server creates both before anything else, and leaves them behind:
+/// without them, none uses the store.
 pub(super) fn lock_for_tool(directory: &Directory) -> io::Result<Vec<Lock>> {
     let lock = if has_file(directory, LOCK)? { Some(directory.lock(LOCK)?) } else { None };
     Ok(lock.into_iter().chain(lock_index_if_there(directory)?).collect())

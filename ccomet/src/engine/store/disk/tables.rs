@@ -66,8 +66,8 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Returns the row that an update replaces. If it is damaged, the new one mends it, and what the
-    /// channel drops before that counts as kept.
+    /// Returns the row that an update replaces. If it is damaged, the new one mends it, and what
+    /// the channel drops before that counts as kept.
     fn row_before(&self, id: ChannelId, new: &ChannelRow) -> Result<Option<ChannelRow>> {
         match row(&self.channels, id) {
             Err(error) if row_damage(&error).is_some() => report_row(&error),

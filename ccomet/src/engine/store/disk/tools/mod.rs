@@ -139,8 +139,8 @@ impl StoreTools {
     /// everything that was accepted before the call.
     ///
     /// # Errors
-    /// If the directory has no store, if `to` exists, is in the directory of this store or cannot be
-    /// written, or if the copy is damaged, which means that the store is damaged too.
+    /// If the directory has no store, if `to` exists, is in the directory of this store or cannot
+    /// be written, or if the copy is damaged, which means that the store is damaged too.
     pub fn backup(&mut self, to: &Path) -> Result<BackedUp, StoreError> {
         let directory = self.open()?;
         let (path, progress) = (&self.path, &mut *self.progress);
