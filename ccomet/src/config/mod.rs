@@ -100,16 +100,15 @@ settings! {
         /// Whether clients may subscribe to patterns of channels, such as `news.*`, and so learn
         /// the names of all matching channels.
         patterns: bool = false, answers = "pattern_forbidden";
-        /// Origins of pages that may read replies, `["*"]` for any.
+        /// Origins of pages that may read replies, open WebSockets and use JSONP; `["*"]`: any.
         origins: Vec<String> = ["*"] => vec!["*".to_owned()], answers = "origin_forbidden";
         /// Host names of the front, without ports; empty: any. If there are any, the front refuses
         /// requests with another `Host`, unless it is an address or `localhost`. Set it if the
         /// network limits access to the front: otherwise a page can point its own host name at the
         /// front (DNS rebinding), and read what its visitor can read.
         hosts: Vec<String> = [], answers = "host_unknown";
-        /// Names of further header fields that requests from pages of these origins may have, at
-        /// most 100. The fields that the API uses are always allowed, and so are
-        /// `X-Requested-With`,
+        /// Names of further header fields that requests from pages of `origins` may have, at most
+        /// 100. The fields that the API uses are always allowed, and so are `X-Requested-With`,
         /// `X-CSRF-Token`, and the fields of tracing (`traceparent`, `tracestate`, `baggage`,
         /// `sentry-trace`).
         headers: Vec<String> = [];

@@ -37,7 +37,7 @@ settings! {
         secret: Option<Secret> = none;
         /// Whether an action is refused or allowed while the back end cannot be asked.
         when_down: WhenDown = "refuse" => WhenDown::Refuse, answers = "hook_unavailable";
-        /// Time for an answer, and for a question to wait for its turn.
+        /// Time for an answer; a question waits for its turn for at most this time as well.
         timeout_ms: u64 = 2_000 ms, [1..=60_000 ms], answers = "hook_unavailable";
         /// Connections to the back end, on each loop.
         connections_max: usize = 16, [1..=1_000];
