@@ -57,7 +57,7 @@ impl fmt::Display for Damage {
 ///
 /// # Examples
 /// ```no_run
-/// let tools = ccomet::StoreTools::new("/var/lib/ccomet");
+/// let tools = ccomet::StoreTools::new("/var/lib/ccomet/store");
 /// let mut tools = tools.on_progress(|step| eprintln!("{step}"));
 /// for damage in tools.check()? {
 ///     println!("{damage}");
