@@ -142,7 +142,7 @@ fn the_shown_configurations_are_the_tested_ones_and_outlast_any_silence() {
     }
     assert!(seconds(STREAM, "proxy_timeout") > times.keep_alive_s);
     assert!(seconds(HTTP, "keepalive_timeout") < times.keep_alive_s, "nginx gives connections up first");
-    assert!(HTTP.contains("client_max_body_size 128k;") && limits.message_bytes_max * 2 <= 128 * 1024);
+    assert!(HTTP.contains("client_max_body_size 2m;") && limits.request_bytes_max * 2 <= 2 * 1024 * 1024);
 }
 
 fn messages_arrive_at_once_over_every_transport() {

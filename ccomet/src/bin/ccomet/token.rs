@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use ccomet::{AuthError, Claims, Config, Grant, Pattern, Verifier, make_token};
+use ccomet::{Claims, Config, Grant, Pattern, Verifier, make_token};
 use clap::Args;
 
 /// The claims of the token.
@@ -52,11 +52,11 @@ impl TokenArguments {
         let now_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
         match &self.check {
             Some(token) => Ok(describe(&Verifier::new(&config.auth)?.verify(token.trim(), now_s)?, now_s)),
-            None => Ok(self.make(config, now_s)?),
+            None => self.make(config, now_s),
         }
     }
 
-    fn make(&self, config: &Config, iat: u64) -> Result<String, AuthError> {
+    fn make(&self, config: &Config, iat: u64) -> Result<String, Box<dyn std::error::Error>> {
         let claims = Claims {
             sub: self.sub.clone(),
             aud: self.aud.clone().or_else(|| config.auth.audience.clone()),
@@ -69,9 +69,14 @@ impl TokenArguments {
         let key = match (&self.key, &config.auth.keys[..]) {
             (Some(key), _) => key,
             (None, [only]) => &only.id,
-            (None, _) => return Err(AuthError::Unknown(String::new())),
+            (None, several) => {
+                let ids: Vec<&str> = several.iter().map(|key| key.id.as_str()).collect();
+                return Err(
+                    format!("auth.keys has several keys; name one of them with --key: {}", ids.join(", ")).into()
+                );
+            }
         };
-        make_token(&config.auth, key, self.private_key.as_deref(), &claims)
+        Ok(make_token(&config.auth, key, self.private_key.as_deref(), &claims)?)
     }
 }
 
