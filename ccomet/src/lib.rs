@@ -107,8 +107,8 @@ pub use config::auth::{Algorithm, Anonymous, Auth, Key, Secret};
 pub use config::rules::{Rule, Who};
 pub use config::webhooks::{Hooks, WhenDown};
 pub use config::{
-    Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Limits, Log, Storage, SyncMode,
-    Times, listen_address,
+    Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Layers, Limits, Log, Source,
+    Storage, SyncMode, Times, listen_address, parse_seconds,
 };
 #[cfg(feature = "disk")]
 pub use engine::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};

@@ -1,18 +1,38 @@
-//! The subcommand `config`, and the reference of settings that it prints.
+//! The subcommands `config`, `check-config` and `gen-config`, and the sources of settings.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
-fn printed(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).output().expect("it runs");
+mod common;
+
+use common::Folder;
+
+fn ccomet(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    command.args(arguments).envs(environment.iter().copied()).output().expect("it runs")
+}
+
+fn printed(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = ccomet(arguments, environment);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("text")
+}
+
+fn refused(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = ccomet(arguments, environment);
+    assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path")
 }
 
 #[test]
 fn the_committed_reference_matches_the_program() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md");
     let committed = std::fs::read_to_string(path).unwrap_or_default().replace("\r\n", "\n");
-    let reference = printed(&["config", "--reference"]);
+    let reference = printed(&["config", "--reference"], &[]);
     let differs = reference.lines().zip(committed.lines().chain([""])).find(|(now, then)| now != then);
     assert!(
         reference == committed,
@@ -22,9 +42,71 @@ fn the_committed_reference_matches_the_program() {
 }
 
 #[test]
-fn config_prints_the_same_settings_as_check_config() {
-    let flags = ["--loops", "3", "--log", "debug"];
-    let shown = printed(&[&["config"], &flags[..]].concat());
-    assert_eq!(shown, printed(&[&["check-config"], &flags[..]].concat()));
+fn config_prints_all_settings_in_force() {
+    let shown = printed(&["config", "--loops", "3", "--log", "debug"], &[]);
     assert!(shown.contains("loops = 3") && shown.contains("level = \"debug\""), "{shown}");
+    assert!(shown.contains("message_bytes_max = 65536 # 64 KiB"), "{shown}");
+}
+
+#[test]
+fn a_flag_precedes_the_environment_which_precedes_the_file() {
+    let folder = Folder::new("sources");
+    let file = folder.write("ccomet.toml", "[log]\nlevel = \"error\"\n[limits]\nmessage_bytes_max = \"128k\"\n");
+    let (flags, environment) = (["--config", text(&file)], [("CCOMET_LOG_LEVEL", "warn")]);
+    let level = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let shown = printed(&[&["config"], arguments].concat(), environment);
+        shown.lines().find_map(|line| line.strip_prefix("level = ")).expect("the level").to_owned()
+    };
+    assert_eq!(level(&[], &[]), "\"info\"");
+    assert_eq!(level(&flags, &[]), "\"error\"");
+    assert_eq!(level(&flags, &environment), "\"warn\"");
+    assert_eq!(level(&[&flags[..], &["--log", "debug"]].concat(), &environment), "\"debug\"");
+    assert_eq!(level(&[], &[("CCOMET_CONFIG", text(&file))]), "\"error\"");
+}
+
+#[test]
+fn check_config_names_the_file_and_what_differs_from_the_defaults() {
+    let folder = Folder::new("differences");
+    let file = folder.write("ccomet.toml", "[limits]\nmessage_bytes_max = \"128k\"\n[log]\nlevel = \"info\"\n");
+    let report = printed(&["check-config", "-c", text(&file), "--log", "debug"], &[("CCOMET_FRONT_DEMO", "false")]);
+    let expected = format!(
+        "ok: {0}\n3 settings differ from their defaults:\n\
+         front.demo = false (CCOMET_FRONT_DEMO; default: true)\n\
+         limits.message_bytes_max = 131072 # 128 KiB ({0}; default: 65536)\n\
+         log.level = \"debug\" (--log; default: \"info\")\n",
+        file.display()
+    );
+    assert_eq!(report, expected);
+    assert!(printed(&["check-config"], &[]).contains("all settings have their defaults"));
+}
+
+#[test]
+fn a_refused_setting_is_named_with_its_place() {
+    let folder = Folder::new("refused");
+    let file = folder.write("ccomet.toml", "[limits]\nmessage_bytes_max = \"64q\"\n");
+    let message = refused(&["check-config", "--config", text(&file)], &[]);
+    assert!(message.contains("ccomet.toml: line 2: limits.message_bytes_max = \"64q\""), "{message}");
+    let message = refused(&["check-config"], &[("CCOMET_LIMITS_MESSAGES_MAX", "5")]);
+    assert!(
+        message.contains("CCOMET_LIMITS_MESSAGES_MAX") && message.contains("CCOMET_HISTORY_MESSAGES_MAX"),
+        "{message}"
+    );
+    let message = refused(&["check-config", "--loops", "two"], &[]);
+    assert!(message.contains("--loops: loops = \"two\""), "{message}");
+}
+
+#[test]
+fn a_generated_file_is_accepted_and_has_secrets_of_its_own() {
+    let folder = Folder::new("generated");
+    let [one, other] = [(); 2].map(|()| printed(&["gen-config"], &[]));
+    assert_ne!(one, other, "the secrets are fresh");
+    let file = folder.write("ccomet.toml", &one);
+    let report = printed(&["check-config", "--config", text(&file)], &[]);
+    assert!(report.starts_with("ok: ") && report.contains("\n2 settings differ"), "{report}");
+    assert!(report.contains("admin.keys") && report.contains("auth.keys"), "{report}");
+    let secret = one.lines().find_map(|line| line.strip_prefix("keys = [\"")).expect("a key");
+    assert!(!report.contains(secret.trim_end_matches("\"]")), "{report}");
+    let token = printed(&["--config", text(&file), "token", "--sub", "ann", "--publish", "chat", "--ttl", "15m"], &[]);
+    let checked = printed(&["--config", text(&file), "token", "--check", token.trim()], &[]);
+    assert!(checked.contains("expires in 900 s") || checked.contains("expires in 899 s"), "{checked}");
 }

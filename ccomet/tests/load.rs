@@ -138,7 +138,7 @@ fn stalled_readers_cost_no_memory_delay_no_client_and_get_the_gap() {
 
 #[test]
 fn connecting_and_leaving_clients_leak_nothing() {
-    let seconds = std::env::var("CCOMET_CHURN_S").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let seconds = std::env::var("CCOMET_TEST_CHURN_S").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let stay = subscribers_wanted(15_000) / 3;
     let server = Process::start("", &["--loops", "2"]);
     let staying: Vec<TcpStream> = (0..stay).map(|n| subscribe(server.front, &format!("room{}", n % 100))).collect();

@@ -207,7 +207,7 @@ fn a_log_without_a_terminal_has_no_colour_codes() {
 }
 
 fn checked(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("check-config").args(arguments).output().expect("it ends")
+    Command::new(env!("CARGO_BIN_EXE_ccomet")).arg("config").args(arguments).output().expect("it ends")
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn an_open_front_requires_its_flag() {
     let (fine, message) = run(&["--front", "0.0.0.0:8100"]);
     assert!(!fine && message.contains("--open-front"), "{message}");
     let (fine, settings) = run(&["--front", "0.0.0.0:8100", "--open-front"]);
-    assert!(fine && settings.contains("open = true"), "{settings}");
+    assert!(fine && settings.contains("front.open = true"), "{settings}");
     let (fine, message) = run(&["--config", "/nowhere/at/all.toml"]);
     assert!(!fine && message.contains("/nowhere/at/all.toml"), "{message}");
 }

@@ -38,6 +38,25 @@ pub enum ConfigError {
         /// The place and the fault.
         message: String,
     },
+    /// An environment variable or a flag does not have a value of its setting.
+    #[error("{from}: {message}")]
+    Value {
+        /// The variable or the flag.
+        from: String,
+        /// The setting, and what is wrong.
+        message: String,
+    },
+    /// No setting has the name of an environment variable.
+    #[error(
+        "there is no setting for the environment variable {name}{similar}. Such a variable has the name CCOMET_, the \
+         table and the setting, as in CCOMET_FRONT_LISTEN; remove it, or correct its name"
+    )]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// The names of similar variables, as the end of a sentence.
+        similar: String,
+    },
     /// The front would be open to every client.
     #[error(
         "front.listen = {0} is reachable from other machines, and anyone there could publish and subscribe. Name the \

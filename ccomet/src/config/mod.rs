@@ -4,21 +4,30 @@
 //!   default.
 //! - `limits.rs`, `auth.rs`, `rules.rs`, `storage.rs`, `webhooks.rs`: sections; those of the
 //!   listeners and the log are here.
-//! - `listen.rs`, `networks.rs`, `forwarded_by.rs`: values that need parsing.
+//! - `listen.rs`, `networks.rs`, `forwarded_by.rs`, `words.rs`: values that need parsing.
+//! - `form.rs`, `document.rs`: the names, types and units of the settings of a file, by the table.
+//! - `layers.rs`: settings from a file, the environment and flags.
 //! - `check.rs`: validation, also of settings that depend on each other.
+//! - `printing.rs`, `template.rs`: the settings in force as text, and a file to begin with.
 //! - `reference.rs`: the reference of all settings, `docs/settings.md`.
 
 pub(crate) mod auth;
 mod check;
+mod document;
+mod form;
 mod forwarded_by;
+mod layers;
 mod limits;
 mod listen;
 mod networks;
+mod printing;
 mod reference;
 pub(crate) mod rules;
 mod storage;
 pub(crate) mod table;
+mod template;
 pub(crate) mod webhooks;
+mod words;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -35,9 +44,11 @@ use crate::config::rules::Rule;
 
 pub use check::ConfigError;
 pub use forwarded_by::ForwardedBy;
+pub use layers::{Layers, Source};
 pub use limits::{History, Icomet, IcometAuth, Limits, Times};
 pub use listen::listen_address;
 pub use storage::{Storage, SyncMode};
+pub use words::parse_seconds;
 
 /// The whole configuration, as in the TOML file. A setting that is missing in the file has its
 /// default; an unknown setting is an error.
@@ -178,21 +189,20 @@ settings! {
 }
 
 impl Config {
-    /// Reads a TOML file. [`check`](Self::check) and [`Server::bind`](crate::Server::bind) check
+    /// Reads a TOML file, in which sizes and durations may be in words, such as `"64k"` and
+    /// `"15s"`. [`check`](Self::check) and [`Server::bind`](crate::Server::bind) check
     /// the values, which the program may change before.
     ///
     /// # Errors
     /// If the file cannot be read, or is not the TOML of a configuration.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Parse { path: shown, message: parse_message(&text, &error) })
+        Self::read_document(path).map(|document| document.config)
     }
 
-    /// Returns the configuration as TOML, including defaults, for display: a secret appears as
-    /// `(secret)`, which [`read`](Self::read) refuses.
-    pub fn to_toml(&self) -> String {
-        toml::to_string(self).unwrap_or_default()
+    fn read_document(path: &Path) -> Result<document::Document, ConfigError> {
+        let shown = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+        document::read(&text).map_err(|fault| ConfigError::Parse { path: shown, message: fault.to_string() })
     }
 }
 
@@ -245,6 +255,11 @@ fn parse_message(text: &str, error: &toml::de::Error) -> String {
 /// Returns the message without the value that it quotes: a secret of a wrong type is still a
 /// secret.
 fn without_quotes(message: &str) -> String {
+    let of_number = message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "));
+    if let Some((value, expected)) = of_number.filter(|(value, _)| value.contains('`')) {
+        let kind = value.split('`').next().unwrap_or_default();
+        return format!("invalid type: {kind}`…`, expected {expected}");
+    }
     match (message.split_once('"'), message.rsplit_once('"')) {
         (Some((before, _)), Some((_, after))) if !fault!("secret-quoted-in-error") => format!("{before}\"…\"{after}"),
         _ => message.to_owned(),

@@ -6,7 +6,21 @@ use super::auth::Auth;
 use super::table::{Row, Section, Settings};
 use super::webhooks::Hooks;
 use super::{Admin, Config, Front, History, Icomet, Limits, Log, Storage, Times};
-use crate::config::rules::Rule;
+use crate::config::rules::{NUMBER, Rule};
+
+/// The settings outside of the tables.
+pub(crate) static TOP: Section = Section {
+    name: "",
+    meaning: "Settings outside of the tables.",
+    rows: &[Row {
+        name: "loops",
+        kind: "Option<NonZeroUsize>",
+        default: "none",
+        range: Some("at least 1"),
+        meaning: "Event loops, each with a thread. By default there is one for each core.",
+        ..NUMBER
+    }],
+};
 
 /// All sections of settings but the rules, in the order of the file.
 pub(crate) static ROWS: [Section; 10] = [
@@ -22,20 +36,25 @@ pub(crate) static ROWS: [Section; 10] = [
     Hooks::SECTION,
 ];
 
-const INTRODUCTION: &str = "\
-# Settings
+const INTRODUCTION: &str = r#"# Settings
 
 The server reads its settings from a TOML file (`ccomet --config FILE`) when it starts; each setting has a default.
 `ccomet config` prints the settings in force, as TOML, with `(secret)` in place of each secret; the server refuses a
 file in which a secret is `(secret)`. `ccomet config --reference` prints this page.
 
-In the file, a number has no unit and no separators: `message_bytes_max = 65536`. A setting whose name ends in `_s` is
-in seconds, and one whose name ends in `_ms` in milliseconds. If a setting makes the server refuse requests, the column
-*error code* has the `code` of the answer ([errors](../ccomet/API.md#errors)).
+A number in the file is in the unit of its setting: bytes, seconds (a name that ends in `_s`) or milliseconds (`_ms`),
+as in `message_bytes_max = 65536`. A text has a number and its unit. The units of sizes are powers of 1,024: `B`, `k` or
+`KiB` (1,024 bytes), `M` or `MiB` (1,048,576), `G` or `GiB` (1,073,741,824) and `T` or `TiB`, as in
+`message_bytes_max = "64k"`; `kB` and `MB`, which also stand for powers of 1,000, are refused. The units of durations are
+`ms`, `s`, `m` or `min`, `h` and `d`, as in `age_max_s = "7d"`. A count has no unit.
+
+Each setting can also be set by an environment variable: `CCOMET_LIMITS_MESSAGE_BYTES_MAX` is
+`limits.message_bytes_max` ([settings](../ccomet/OPERATING.md#settings)). If a setting makes the server refuse requests,
+the column *error code* has the `code` of the answer ([errors](../ccomet/API.md#errors)).
 
 Outside of the tables, `loops` is the number of event loops, each with a thread; by default there is one for each core.
 The *front* is the public listener, the *admin listener* the private one, and the *back end* the site's own program.
-";
+"#;
 
 impl Config {
     /// Returns the reference of all settings, as Markdown: for each table of the file, the name,

@@ -82,7 +82,8 @@ impl Rule {
 
 /// Templates for rows of the table of settings: a number of a rule, and the clients that a rule
 /// allows.
-const NUMBER: Row = Row { name: "", kind: "Option<usize>", default: "", range: None, answers: None, meaning: "" };
+pub(super) const NUMBER: Row =
+    Row { name: "", kind: "Option<usize>", default: "", range: None, answers: None, meaning: "" };
 const CLIENTS: Row = Row { kind: "Who", default: "\"anyone\"", answers: Some("not_allowed"), ..NUMBER };
 
 impl Settings for Rule {

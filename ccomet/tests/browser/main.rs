@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         sharing::closing_a_channel_ends_only_its_subscription,
         sharing::a_client_with_a_cookie_may_subscribe
     ];
-    if std::env::var_os("CCOMET_SCREENSHOT").is_some() {
+    if std::env::var_os("CCOMET_TEST_SCREENSHOT").is_some() {
         all.extend(tests![needs [Need::Program("chromium")]; a_picture_of_the_chat]);
     }
     if std::env::var_os("CCOMET_CONSOLE_SCREENSHOT").is_some() {
@@ -346,9 +346,9 @@ fn the_client_library_is_an_es_module_too() {
     assert_eq!(seen, "from a module");
 }
 
-/// Writes the picture for the README to the path in `CCOMET_SCREENSHOT`.
+/// Writes the picture for the README to the path in `CCOMET_TEST_SCREENSHOT`.
 fn a_picture_of_the_chat() {
-    let path = std::env::var_os("CCOMET_SCREENSHOT").expect("where it goes");
+    let path = std::env::var_os("CCOMET_TEST_SCREENSHOT").expect("where it goes");
     let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "2"]);
     let ann = browser.open(&chat(server.front, "Ann", "sse"));

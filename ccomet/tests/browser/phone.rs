@@ -96,7 +96,7 @@ const MISFITS: &str = r"(() => {
 
 fn shoot(browser: &mut Chromium, page: &Page, name: &str) {
     use base64::Engine;
-    let Some(folder) = std::env::var_os("CCOMET_SCREENSHOTS") else { return };
+    let Some(folder) = std::env::var_os("CCOMET_TEST_SCREENSHOTS") else { return };
     let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot(page)).expect("base64");
     std::fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), png).expect("a file");
 }

@@ -19,7 +19,7 @@ pub(crate) struct StoreArguments {
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) data: Option<PathBuf>,
     /// Settings, as TOML, whose `store.path` names the directory if `--data` does not
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(short, long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     tool: Tool,

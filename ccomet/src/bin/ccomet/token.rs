@@ -10,7 +10,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub(crate) struct TokenArguments {
     /// Settings, as TOML, with the keys (`auth.keys`)
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// The key in the settings that signs the token; not needed if there is only one
     #[arg(long, value_name = "ID")]
@@ -27,8 +27,8 @@ pub(crate) struct TokenArguments {
     /// A channel whose members the bearer may see, or a pattern; can be repeated
     #[arg(long, value_name = "CHANNEL")]
     presence: Vec<Pattern>,
-    /// The time until the token expires, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    /// The time until the token expires, in seconds or with a unit, such as 90s, 15m, 2h or 7d
+    #[arg(long, value_name = "TIME", value_parser = ccomet::parse_seconds, default_value = "1h")]
     ttl: u64,
     /// The audience [default: `auth.audience` of the settings]
     #[arg(long, value_name = "NAME")]
@@ -47,7 +47,8 @@ impl TokenArguments {
     /// Returns the text to print: a token, or the description of one.
     pub(crate) fn run(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {
         if config.auth.keys.is_empty() {
-            return Err("the settings have no keys (auth.keys); --config names the file that has them".into());
+            return Err("the settings have no key for tokens (auth.keys): name the file that has one (--config FILE), or make such a file \
+                        (ccomet gen-config > ccomet.toml)".into());
         }
         let now_s = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
         match &self.check {

@@ -1,0 +1,111 @@
+//! The settings of the server: from the file, the environment and the options.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ccomet::{Config, ConfigError, Layers};
+use clap::Args;
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// The options of the server, which replace settings of the file. Each subcommand has those that it
+/// uses.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Options {
+    /// Settings, as TOML. `ccomet config --reference` describes all of them, and `ccomet
+    /// gen-config` prints a file to begin with [environment: CCOMET_CONFIG]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the public listener, for publishing, subscribing and the chat demo, such as
+    /// localhost:8100 [default: 127.0.0.1:8100]
+    #[arg(long, value_name = "ADDR")]
+    front: Option<String>,
+    /// Address of the private listener, which can also list, inspect, clear and close channels
+    /// [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Directory in which messages are kept over restarts; created if it does not exist [default:
+    /// none, messages are in memory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Event loops, each with a thread [default: one for each core]
+    #[arg(long, value_name = "N")]
+    loops: Option<String>,
+    /// How much to log: error, warn, info, debug, trace, or by module, such as `info,sealed=debug`
+    /// [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Starts even if the front is open to every client: not on loopback, and without a list of
+    /// networks or tokens in the settings
+    #[arg(long)]
+    open_front: bool,
+}
+
+impl Options {
+    /// Returns the options with those of a subcommand, which take precedence.
+    pub(crate) fn with(&self, inner: &Self) -> Self {
+        let either = |inner: &Option<String>, outer: &Option<String>| inner.clone().or_else(|| outer.clone());
+        Self {
+            front: either(&inner.front, &self.front),
+            admin: either(&inner.admin, &self.admin),
+            loops: either(&inner.loops, &self.loops),
+            log: either(&inner.log, &self.log),
+            open_front: inner.open_front || self.open_front,
+            ..self.with_files(inner.config.as_ref(), inner.data.as_ref())
+        }
+    }
+
+    /// Returns the options with the paths of a subcommand, which take precedence.
+    pub(crate) fn with_files(&self, config: Option<&PathBuf>, data: Option<&PathBuf>) -> Self {
+        let (config, data) = (config.or(self.config.as_ref()).cloned(), data.or(self.data.as_ref()).cloned());
+        Self { config, data, ..self.clone() }
+    }
+
+    /// Collects the settings of the file, of the environment and of the options, in this order.
+    fn layers(&self, variables: Vec<(OsString, OsString)>) -> Result<Layers, ConfigError> {
+        let mut layers = Layers::new();
+        let variable = variables.iter().find(|(name, value)| name == "CCOMET_CONFIG" && !value.is_empty());
+        if let Some(path) = self.config.clone().or_else(|| variable.map(|(_, value)| value.into())) {
+            layers.read_file(&path)?;
+        }
+        layers.read_environment(variables)?;
+        let data = self.data.as_ref().map(|path| path.to_string_lossy().into_owned());
+        for (flag, setting, value) in [
+            ("--front", "front.listen", &self.front),
+            ("--admin", "admin.listen", &self.admin),
+            ("--loops", "loops", &self.loops),
+            ("--log", "log.level", &self.log),
+            ("--data", "store.path", &data),
+            ("--open-front", "front.open", &self.open_front.then(|| "true".to_owned())),
+        ] {
+            if let Some(value) = value {
+                layers.set(flag, setting, value)?;
+            }
+        }
+        Ok(layers)
+    }
+}
+
+/// Returns the settings, which have been checked.
+pub(crate) fn settings(options: &Options) -> Result<Config, ConfigError> {
+    options.layers(std::env::vars_os().collect())?.checked()
+}
+
+/// Returns a report on the settings, which have been checked.
+pub(crate) fn report(options: &Options) -> Result<String, ConfigError> {
+    let layers = options.layers(std::env::vars_os().collect())?;
+    layers.checked()?;
+    layers.report()
+}
+
+/// Returns the text of a file of settings with fresh secrets.
+pub(crate) fn template() -> Result<String, Box<dyn Error>> {
+    let secret = || {
+        let mut bytes = [0; 32];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| "the system has no random bits for the secrets")?;
+        Ok::<_, &str>(URL_SAFE_NO_PAD.encode(bytes))
+    };
+    Ok(Config::template(&secret()?, &secret()?))
+}
