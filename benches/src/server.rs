@@ -48,8 +48,8 @@ pub fn become_server_if_asked() {
         crate::echo::serve(server, part);
     } else {
         let mut config = Config { loops: 1.try_into().ok(), ..Config::default() };
-        config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.admin.listen = config.front.listen;
+        config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+        config.admin.listen = config.front.listen.clone();
         config.times.heartbeat_s = 3_600;
         config.store.path = role.strip_prefix("ccomet in ").map(PathBuf::from);
         let server = Server::bind(config).expect("a server");

@@ -133,13 +133,13 @@ impl Import {
             "front.listen" => {
                 self.front_line = line.number;
                 if let Some(address) = self.address(line) {
-                    self.config.front.listen = address;
+                    self.config.front.listen = address.into();
                 }
             }
             "admin.listen" => {
                 self.admin_line = line.number;
                 if let Some(address) = self.address(line) {
-                    self.config.admin.listen = address;
+                    self.config.admin.listen = address.into();
                 }
             }
             "front.auth" => match line.value {
@@ -244,7 +244,7 @@ impl Import {
 
     /// Adds the settings that this server requires explicitly for listeners beyond loopback.
     fn guard(&mut self) {
-        if !self.config.front.listen.ip().is_loopback() {
+        if self.config.front.listen.ip().is_some_and(|ip| !ip.is_loopback()) {
             self.config.front.open = true;
             self.warn(
                 self.front_line,
@@ -267,7 +267,7 @@ impl Import {
                 "no client is allowed at the admin listener, as before: name networks in admin.allow",
             );
         }
-        let is_local = self.config.admin.listen.ip().is_loopback();
+        let is_local = self.config.admin.listen.ip().is_none_or(|ip| ip.is_loopback());
         if !is_local && self.config.admin.allow.is_empty() {
             let own = ["127.0.0.0/8", "::1/128"];
             self.config.admin.allow = own.iter().filter_map(|text| text.parse().ok()).collect();

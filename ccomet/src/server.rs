@@ -1,17 +1,17 @@
 //! The server: loops in a pool, each with a [`Gateway`].
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sealed::{Listen, Place, Pool, Resolver, ResolverConfig, SocketOptions, Stopper, Workers, fault};
+use sealed::{Address, Listen, Place, Pool, Resolver, ResolverConfig, SocketOptions, Stopper, Workers, fault};
 use sealed_http::codec::Limits as HttpLimits;
 use sealed_http::{Server as HttpServer, Settings};
 
 use crate::access::token::Verifier;
 #[cfg(feature = "disk")]
 use crate::config::SyncMode;
-use crate::config::{Admin, Config, ConfigError};
+use crate::config::{Admin, Config, ConfigError, socket_mode};
 #[cfg(feature = "disk")]
 use crate::engine::{Crews, LogSync, SharedStore, StoreSettings};
 use crate::gateway::{Gateway, ServerParts};
@@ -20,6 +20,7 @@ use crate::on_call::{CallInfo, Decision, Judge};
 use crate::ops::console::Console;
 use crate::ops::counters::LoopCounters;
 use crate::ops::health::{Life, Listener};
+use crate::ops::listening::{hint, permit};
 use crate::ops::metrics::Metrics;
 use crate::ops::refusals::RefusalCounts;
 use crate::ops::signals;
@@ -56,7 +57,18 @@ pub enum Error {
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The event loops cannot be created, cannot listen, or have failed.
+    /// A listener cannot be opened.
+    #[error("cannot open the {listener} listener ({listener}.listen, --{listener}){hint}")]
+    Listen {
+        /// The listener: `front` or `admin`.
+        listener: &'static str,
+        /// What to do, after a colon; empty if that is unknown.
+        hint: &'static str,
+        /// The address, and the error of the operating system.
+        #[source]
+        source: sealed::Error,
+    },
+    /// The event loops cannot be created, or have failed.
     #[error(transparent)]
     Loop(#[from] sealed::Error),
     /// The store on disk cannot be opened.
@@ -92,8 +104,8 @@ pub struct Server {
     pool: Pool<LoopMessage>,
     config: Arc<Config>,
     verifier: Arc<Verifier>,
-    front: SocketAddr,
-    admin: SocketAddr,
+    front: Address,
+    admin: Address,
     life: Option<Listener>,
     #[cfg(feature = "disk")]
     disk_store: Option<Arc<SharedStore>>,
@@ -132,7 +144,7 @@ impl Server {
         for (socket, listen) in [(&sockets.front, &mut config.front.listen), (&sockets.admin, &mut config.admin.listen)]
         {
             if let Some(address) = socket.as_ref().and_then(|socket| socket.local_addr().ok()) {
-                *listen = address;
+                *listen = address.into();
             }
         }
         config.check()?;
@@ -147,15 +159,10 @@ impl Server {
             return Err(ConfigError::NoDisk.into());
         }
         // The order matters: the number of a listener identifies it.
-        let mut listen = |address: SocketAddr, socket: Option<TcpListener>| {
-            let bound = match socket {
-                Some(socket) => pool.adopt_listener(socket, Listen::on(address)),
-                None => pool.listen(address),
-            };
-            bound.map(|bound| bound.address.inet().unwrap_or(address))
-        };
-        let front = listen(config.front.listen, sockets.front)?;
-        let admin = listen(config.admin.listen, sockets.admin)?;
+        let front =
+            open_listener(&mut pool, ("front", &config.front.listen, &config.front.socket_mode), sockets.front)?;
+        let admin =
+            open_listener(&mut pool, ("admin", &config.admin.listen, &config.admin.socket_mode), sockets.admin)?;
         Ok(Self {
             pool,
             config: Arc::new(config),
@@ -172,13 +179,13 @@ impl Server {
     }
 
     /// Returns the address of the public listener.
-    pub fn front(&self) -> SocketAddr {
-        self.front
+    pub fn front(&self) -> &Address {
+        &self.front
     }
 
     /// Returns the address of the private listener.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
+    pub fn admin(&self) -> &Address {
+        &self.admin
     }
 
     /// Returns a stopper, which stops the server from any thread: it drains within its time limit,
@@ -320,6 +327,26 @@ impl Server {
         }
         Ok(self.pool.deliver_signals(signals::LOGGED)?)
     }
+}
+
+/// Opens a listener, or takes over its socket. `how` has its name, its address, and the permissions
+/// of a Unix socket.
+fn open_listener(
+    pool: &mut Pool<LoopMessage>,
+    how: (&'static str, &Address, &str),
+    socket: Option<TcpListener>,
+) -> Result<Address, Error> {
+    let (listener, address, mode) = how;
+    let bound = match socket {
+        Some(socket) => pool.adopt_listener(socket, Listen::on(address)),
+        None => pool.listen(address).and_then(|bound| match bound.address.path().zip(socket_mode(mode)) {
+            Some((path, mode)) => permit(path, mode)
+                .map(|()| bound)
+                .map_err(|source| sealed::Error::Listen { address: address.to_string(), source }),
+            None => Ok(bound),
+        }),
+    };
+    bound.map(|bound| bound.address).map_err(|source| Error::Listen { listener, hint: hint(&source), source })
 }
 
 /// The machine on which a server runs: the system, or a simulation.

@@ -1,6 +1,6 @@
 //! The server on a simulated network: the feature `sim`, for tests.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 #[cfg(feature = "disk")]
@@ -35,6 +35,9 @@ pub struct StoreSizes {
     /// The number of places of messages, not in the index yet, that a read gets from the loop.
     pub places_at_once: u64,
 }
+
+/// The address of a listener without one: a simulated network has no Unix sockets.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A server whose loops run in a simulation.
 ///
@@ -131,7 +134,8 @@ impl Simulated {
         let mut server =
             Server::bind_to(config, Sockets::default(), machine, |loop_config| sim.pool(loop_config, loops))?;
         prepare(&mut server);
-        let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
+        let [front, admin] = [server.front(), server.admin()].map(|address| address.inet().unwrap_or(NO_ADDRESS));
+        let stopper = server.stopper();
         let config = server.config();
         let (pool, service) = server.into_parts(false);
         let mailboxes = pool.mailboxes();

@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     server.stop_on_signals()?;
     // Clients of ccomet only read. The site publishes.
     server.on_call(|call| if call.action() == Action::Publish { Decision::Refuse } else { Decision::Allow });
-    let (front, handle) = (server.front(), server.handle());
+    let (front, handle) = (server.front().clone(), server.handle());
     let (end_sender, end) = oneshot::channel();
     let running = thread::spawn(move || {
         let outcome = server.run();

@@ -6,6 +6,7 @@ use sealed::fault;
 use tracing::level_filters::LevelFilter;
 
 use super::auth::is_key;
+use super::listen::{beyond_loopback, socket_mode};
 use super::table::Settings;
 use super::{Api, Config, is_field_name, is_origin};
 use crate::access::token::{AuthError, Verifier};
@@ -82,6 +83,20 @@ pub enum ConfigError {
     /// The admin listener would be open to every client.
     #[error("admin.listen = {0} is reachable from other machines. Name the networks that may connect (admin.allow)")]
     OpenAdmin(SocketAddr),
+    /// Both listeners have the same address.
+    #[error(
+        "front.listen and admin.listen are both {0}: the two listeners need different addresses. Change one of them \
+         (--front, --admin)"
+    )]
+    SameAddress(String),
+    /// The permissions of a Unix socket are malformed.
+    #[error("{setting} = {mode:?} is not a file mode: write three octal digits, such as 660, or nothing")]
+    SocketMode {
+        /// The setting.
+        setting: &'static str,
+        /// The malformed mode.
+        mode: String,
+    },
     /// Proxies are to name their clients, and no proxy is trusted.
     #[error("{0} is set, and front.trusted_proxies names no proxy that could connect")]
     NoProxy(&'static str),
@@ -169,11 +184,22 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let front = &self.front;
         let is_guarded = !front.allow.is_empty() || self.auth.is_closed();
-        if !front.listen.ip().to_canonical().is_loopback() && !is_guarded && !front.open {
-            return Err(ConfigError::OpenFront(front.listen));
+        if let Some(address) = beyond_loopback(&front.listen).filter(|_| !is_guarded && !front.open) {
+            return Err(ConfigError::OpenFront(address));
         }
-        if !self.admin.listen.ip().to_canonical().is_loopback() && self.admin.allow.is_empty() {
-            return Err(ConfigError::OpenAdmin(self.admin.listen));
+        if let Some(address) = beyond_loopback(&self.admin.listen).filter(|_| self.admin.allow.is_empty()) {
+            return Err(ConfigError::OpenAdmin(address));
+        }
+        let is_chosen = front.listen.inet().is_none_or(|address| address.port() != 0);
+        if front.listen == self.admin.listen && is_chosen {
+            return Err(ConfigError::SameAddress(front.listen.to_string()));
+        }
+        for (setting, mode) in
+            [("front.socket_mode", &front.socket_mode), ("admin.socket_mode", &self.admin.socket_mode)]
+        {
+            if !mode.is_empty() && socket_mode(mode).is_none() {
+                return Err(ConfigError::SocketMode { setting, mode: mode.clone() });
+            }
         }
         for (name, is_set) in
             [("front.proxy_protocol", front.proxy_protocol), ("admin.proxy_protocol", self.admin.proxy_protocol)]

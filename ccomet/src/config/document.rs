@@ -171,6 +171,10 @@ impl Place {
                 Err(why) => Err(self.refusal(value, &why, unit.allowed())),
             },
             (Form::Number(unit), _) => Err(self.wrong_type(value, unit.allowed())),
+            // A port alone.
+            (Form::Text, DeValue::Integer(number)) if self.row.kind == "Address" => {
+                Ok(Some(format!("\"{}\"", number.as_str())))
+            }
             (Form::Switch, DeValue::Boolean(_))
             | (Form::Text, DeValue::String(_))
             | (Form::List, DeValue::Array(_))

@@ -29,12 +29,12 @@ mod template;
 pub(crate) mod webhooks;
 mod words;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use ipnet::IpNet;
-use sealed::fault;
+use sealed::{Address, fault};
 use serde::{Deserialize, Serialize};
 
 use self::auth::{Auth, Secret};
@@ -47,6 +47,7 @@ pub use forwarded_by::ForwardedBy;
 pub use layers::{Layers, Source};
 pub use limits::{History, Icomet, IcometAuth, Limits, Times};
 pub use listen::listen_address;
+pub(crate) use listen::socket_mode;
 pub use storage::{Storage, SyncMode};
 pub use words::parse_seconds;
 
@@ -86,9 +87,15 @@ pub struct Config {
 settings! {
     /// The public listener: publish and subscribe.
     pub struct Front in [front] {
-        /// Address or name, with a port, on which the front listens.
-        #[serde(deserialize_with = "listen::deserialize")]
-        listen: SocketAddr = "127.0.0.1:8100" => SocketAddr::from(([127, 0, 0, 1], 8100));
+        /// Address on which the front listens: an IP address or a name with a port, such as
+        /// `0.0.0.0:8100`; a port alone, such as `:8100`, which is one of 127.0.0.1; or a Unix
+        /// socket, such as `unix:/run/ccomet/front.sock`. Clients of a Unix socket count as
+        /// 127.0.0.1.
+        #[serde(with = "listen")]
+        listen: Address = "127.0.0.1:8100" => loopback(8_100);
+        /// Permissions of the file of the Unix socket, in octal, such as `660`; empty: those that
+        /// the process gives new files. A client needs the permission to write.
+        socket_mode: String = "" => String::new();
         /// Networks whose clients may connect; empty: all. A bare address, here and in the other
         /// lists, is a network of one address.
         #[serde(deserialize_with = "networks::read")]
@@ -135,9 +142,13 @@ settings! {
     /// The private listener: everything that the front does, and listing, inspecting, clearing and
     /// closing channels.
     pub struct Admin in [admin] {
-        /// Address or name, with a port, on which the listener accepts connections.
-        #[serde(deserialize_with = "listen::deserialize")]
-        listen: SocketAddr = "127.0.0.1:8000" => SocketAddr::from(([127, 0, 0, 1], 8000));
+        /// Address on which the listener accepts connections, with the same forms as
+        /// `front.listen`.
+        #[serde(with = "listen")]
+        listen: Address = "127.0.0.1:8000" => loopback(8_000);
+        /// Permissions of the file of the Unix socket, as for the front. Every client that may
+        /// write to it may use the listener.
+        socket_mode: String = "" => String::new();
         /// Networks whose clients may connect. The list is required if the listener is not on
         /// loopback.
         #[serde(deserialize_with = "networks::read")]
@@ -204,6 +215,11 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
         document::read(&text).map_err(|fault| ConfigError::Parse { path: shown, message: fault.to_string() })
     }
+}
+
+/// Returns a port of this machine alone.
+fn loopback(port: u16) -> Address {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()
 }
 
 /// Returns whether a text has the form in which browsers send an origin.

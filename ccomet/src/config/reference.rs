@@ -99,7 +99,7 @@ fn shown(row: &Row) -> (String, String) {
 fn values(kind: &str) -> &'static str {
     match kind {
         "bool" => "`true`, `false`",
-        "SocketAddr" => "address and port",
+        "Address" => "address and port, or Unix socket",
         "String" | "Option<String>" | "Option<Secret>" => "text",
         "ForwardedBy" => "`X-Forwarded-For`, `Forwarded`",
         "IcometAuth" => "`none`, `token`",

@@ -3,6 +3,7 @@
 //! - `counters.rs`: the counters of each loop, which all threads may read.
 //! - `metrics/`: the page of metrics for Prometheus.
 //! - `health.rs`: whether all loops make progress.
+//! - `listening.rs`: the files of Unix sockets, and hints about listeners that cannot be opened.
 //! - `refusals.rs`: a line a minute in the log about each kind of refusal.
 //! - `signals.rs`: the signals that are logged.
 //! - `static_files.rs`: the script for browsers, the demo, and the description of the API.
@@ -10,6 +11,7 @@
 pub(crate) mod console;
 pub(crate) mod counters;
 pub(crate) mod health;
+pub(crate) mod listening;
 pub(crate) mod metrics;
 pub(crate) mod refusals;
 pub(crate) mod signals;

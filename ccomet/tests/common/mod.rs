@@ -33,8 +33,8 @@ keys_max = 1000000
 /// Returns a configuration on ports of the system's choice.
 pub fn config(loops: usize) -> Config {
     let mut config = Config { loops: loops.try_into().ok(), ..Config::default() };
-    config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.admin.listen = config.front.listen;
+    config.front.listen = SocketAddr::from(([127, 0, 0, 1], 0)).into();
+    config.admin.listen = config.front.listen.clone();
     config
 }
 
@@ -54,7 +54,8 @@ impl Local {
 
     /// Runs a server that the caller has prepared.
     pub fn run(server: Server) -> Self {
-        let (front, admin, stopper) = (server.front(), server.admin(), server.stopper());
+        let [front, admin] = [server.front(), server.admin()].map(|address| address.inet().expect("no Unix socket"));
+        let stopper = server.stopper();
         Self { front, admin, stopper, thread: Some(std::thread::spawn(move || server.run())) }
     }
 

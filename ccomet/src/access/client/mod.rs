@@ -1,15 +1,16 @@
 //! Admission and rate limits by address.
 //!
-//! A client's address is that of its connection or, if the listener uses the PROXY protocol, the
-//! address that a trusted proxy sends before the first request. If that is a trusted proxy's
-//! address in turn, the header field of each request names the client's address (`forwarded.rs`).
+//! A client's address is that of its connection (127.0.0.1 on a Unix socket) or, if the listener
+//! uses the PROXY protocol, the address that a trusted proxy sends before the first request. If that
+//! is a trusted proxy's address in turn, the header field of each request names the client's address
+//! (`forwarded.rs`).
 
 mod forwarded;
 mod networks;
 mod throttle;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
 use ipnet::IpNet;
@@ -32,6 +33,9 @@ pub(crate) use forwarded::Named;
 /// The time in seconds after which an address with too many connections should retry. The actual
 /// time is unknown.
 const CONNECTIONS_RETRY_S: u32 = 5;
+
+/// The address that clients of Unix sockets count as.
+const OF_UNIX_SOCKETS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Tracks the clients of one loop by their addresses.
 #[derive(Debug)]
@@ -119,9 +123,9 @@ impl ClientTracker {
         }
     }
 
-    /// Registers a new connection.
+    /// Registers a new connection; without an address, that of a client of a Unix socket.
     pub(crate) fn accepted(&mut self, id: ConnectionId, door: Door, ip: Option<IpAddr>, now: LoopTime) -> Entrance {
-        let Some(ip) = ip else { return Entrance::Barred };
+        let ip = ip.unwrap_or(OF_UNIX_SOCKETS);
         let is_proxied = if door == Door::Admin { self.proxied.admin } else { self.proxied.front };
         if !is_proxied {
             return self.enter(id, door, ip, now);

@@ -92,6 +92,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Returns the URL of a listener, or the path of a Unix socket.
+fn url(address: &sealed::Address) -> String {
+    address.inet().map_or_else(|| address.to_string(), |address| format!("http://{address}"))
+}
+
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let printed = match &arguments.command {
         Some(Command::ImportIcomet(import)) => Some(import.toml()?),
@@ -129,8 +134,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // This comes before the announcement: a program that starts the server may stop it as soon as
     // it knows the addresses.
     server.stop_on_signals()?;
-    let chat = if demo { format!("chat   http://{}/chat.html\n", server.front()) } else { String::new() };
-    let announcement = format!("front  http://{}\nadmin  http://{}\n{chat}", server.front(), server.admin());
+    let chat = match server.front().inet() {
+        Some(front) if demo => format!("chat   http://{front}/chat.html\n"),
+        _ => String::new(),
+    };
+    let announcement = format!("front  {}\nadmin  {}\n{chat}", url(server.front()), url(server.admin()));
     // Standard output may be closed, which must not keep the server from running.
     let _ = std::io::stdout().write_all(announcement.as_bytes());
     service_manager::keep_informed(&mut server);
