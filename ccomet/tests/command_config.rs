@@ -96,6 +96,25 @@ fn a_refused_setting_is_named_with_its_place() {
 }
 
 #[test]
+fn the_schema_is_json_and_names_settings() {
+    let schema: serde_json::Value = serde_json::from_str(&printed(&["config", "--schema"], &[])).expect("JSON");
+    assert_eq!(schema["properties"]["log"]["properties"]["level"]["default"], "info");
+}
+
+#[test]
+fn completions_and_manual_pages_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(&["completions", shell], &[]);
+        assert!(script.contains("check-config") && script.contains("open-front"), "{shell}");
+    }
+    let page = printed(&["man"], &[]);
+    assert!(page.contains(".TH ccomet 1") && page.contains("gen\\-config"), "{page}");
+    let page = printed(&["man", "token"], &[]);
+    assert!(page.contains(".TH ccomet-token 1") && page.contains("subscribe"), "{page}");
+    assert!(refused(&["man", "nothing"], &[]).contains("no command nothing"));
+}
+
+#[test]
 fn a_generated_file_is_accepted_and_has_secrets_of_its_own() {
     let folder = Folder::new("generated");
     let [one, other] = [(); 2].map(|()| printed(&["gen-config"], &[]));

@@ -9,7 +9,8 @@
 //! - `layers.rs`: settings from a file, the environment and flags.
 //! - `check.rs`: validation, also of settings that depend on each other.
 //! - `printing.rs`, `template.rs`: the settings in force as text, and a file to begin with.
-//! - `reference.rs`: the reference of all settings, `docs/settings.md`.
+//! - `reference.rs`, `schema.rs`: the reference of all settings, `docs/settings.md`, and the schema
+//!   for editors.
 
 pub(crate) mod auth;
 mod check;
@@ -23,6 +24,7 @@ mod networks;
 mod printing;
 mod reference;
 pub(crate) mod rules;
+mod schema;
 mod storage;
 pub(crate) mod table;
 mod template;

@@ -96,7 +96,7 @@ fn shown(row: &Row) -> (String, String) {
 }
 
 /// Returns the allowed values of a setting that is not a number.
-fn values(kind: &str) -> &'static str {
+pub(super) fn values(kind: &str) -> &'static str {
     match kind {
         "bool" => "`true`, `false`",
         "Address" => "address and port, or Unix socket",

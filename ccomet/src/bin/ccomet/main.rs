@@ -3,6 +3,7 @@
 mod descriptors;
 mod import_icomet;
 mod logging;
+mod manual;
 mod service_manager;
 mod settings;
 #[cfg(feature = "disk")]
@@ -40,6 +41,9 @@ enum Command {
         /// meaning
         #[arg(long)]
         reference: bool,
+        /// Prints the JSON Schema of the file of settings, for editors
+        #[arg(long, conflicts_with = "reference")]
+        schema: bool,
         #[command(flatten)]
         options: Box<Options>,
     },
@@ -51,6 +55,16 @@ enum Command {
     },
     /// Prints a file of settings: all of them as comments, and fresh secrets
     GenConfig,
+    /// Prints a script with which a shell completes the commands and options
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page of the program, or of one of its commands
+    Man {
+        /// The command, such as `token`
+        command: Option<String>,
+    },
     /// Makes a token with a key of the settings and prints it, or checks a token
     Token(TokenArguments),
     /// Prints an icomet.conf as settings of this server, and warns of settings without an
@@ -101,6 +115,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let printed = match &arguments.command {
         Some(Command::ImportIcomet(import)) => Some(import.toml()?),
         Some(Command::Config { reference: true, .. }) => Some(Config::reference()),
+        Some(Command::Config { schema: true, .. }) => Some(Config::schema()),
+        Some(Command::Completions { shell }) => Some(manual::completions(*shell)?),
+        Some(Command::Man { command }) => Some(manual::page(command.as_deref())?),
         Some(Command::CheckConfig { options }) => Some(settings::report(&arguments.options.with(options))?),
         Some(Command::GenConfig) => Some(settings::template()?),
         _ => None,
