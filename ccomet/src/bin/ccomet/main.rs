@@ -1,5 +1,6 @@
 //! The `ccomet` program: reads its settings, prints its addresses, and runs.
 
+mod client;
 mod descriptors;
 mod import_icomet;
 mod logging;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use ccomet::{Config, Server};
 use clap::{Parser, Subcommand};
 
+use crate::client::Client;
 use crate::import_icomet::ImportIcomet;
 use crate::settings::{Options, settings};
 #[cfg(feature = "disk")]
@@ -73,6 +75,8 @@ enum Command {
     /// Checks, inspects, salvages or backs up the store in the directory `--data`
     #[cfg(feature = "disk")]
     Store(StoreArguments),
+    #[command(flatten)]
+    Client(Client),
 }
 
 const EXAMPLES: &str = "\
@@ -112,6 +116,9 @@ fn url(address: &sealed::Address) -> String {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(Command::Client(client)) = &arguments.command {
+        return client.run();
+    }
     let printed = match &arguments.command {
         Some(Command::ImportIcomet(import)) => Some(import.toml()?),
         Some(Command::Config { reference: true, .. }) => Some(Config::reference()),

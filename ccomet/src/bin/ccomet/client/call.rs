@@ -1,0 +1,68 @@
+//! Requests of a program that does nothing else meanwhile.
+
+use sealed::{Config, EventLoop};
+use sealed_http::client::{Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
+use sealed_http::{Handler, Http, Server, Settings};
+
+use super::place::Place;
+
+/// Sends one request after the other, on a kept connection.
+pub(super) struct Caller {
+    event_loop: EventLoop<Server<Waiter>>,
+    upstream: UpstreamId,
+    authority: String,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Waiter(Option<Result<Answer, FetchError>>);
+
+impl Handler for Waiter {
+    type Connection = ();
+    type Message = ();
+    type Timer = ();
+
+    fn fetched(&mut self, _: &mut Http<'_, Self>, _: FetchId, fetched: Fetched<'_>) {
+        match fetched {
+            Fetched::Whole(head, body) => self.0 = Some(Ok(Answer { status: head.status(), body: body.to_vec() })),
+            Fetched::Failed(error) => self.0 = Some(Err(error)),
+            // Only for streamed requests.
+            _ => {}
+        }
+    }
+}
+
+impl Caller {
+    /// Creates a client of a server. Its name is looked up at once.
+    pub(super) fn new(place: &Place) -> sealed::Result<Self> {
+        let mut event_loop = EventLoop::new(Config::default(), Server::new(Settings::default(), Waiter::default()))?;
+        let (server, cx) = event_loop.parts();
+        let upstream = Upstream::to((place.host.as_str(), place.port)).host(&place.authority());
+        let upstream = server.parts(cx).1.add_upstream(upstream);
+        Ok(Self { event_loop, upstream, authority: place.authority() })
+    }
+
+    /// Sends a request, and waits for its answer.
+    pub(super) fn call(&mut self, fetch: &Fetch) -> Result<Answer, Box<dyn std::error::Error>> {
+        let (server, cx) = self.event_loop.parts();
+        let (waiter, mut http) = server.parts(cx);
+        waiter.0 = None;
+        http.fetch(self.upstream, fetch);
+        loop {
+            let goes_on = self.event_loop.turn(None)?;
+            let (server, cx) = self.event_loop.parts();
+            match server.parts(cx).0.0.take() {
+                Some(Ok(answer)) => return Ok(answer),
+                Some(Err(error)) => return Err(format!("{}: {error}", self.authority).into()),
+                None if goes_on => {}
+                None => return Err(FetchError::Shutdown.into()),
+            }
+        }
+    }
+}
