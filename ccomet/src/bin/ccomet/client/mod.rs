@@ -1,5 +1,6 @@
 //! The commands that are clients of a running server: `sub`, `pub`, `bench` and `top`.
 
+mod bench;
 mod call;
 mod place;
 mod publish;
@@ -11,6 +12,7 @@ use clap::{Args, Subcommand};
 use sealed_http::client::Fetch;
 use serde::Deserialize;
 
+use self::bench::Bench;
 use self::place::Place;
 use self::publish::Publish;
 use self::subscribe::Subscribe;
@@ -26,6 +28,9 @@ pub(crate) enum Client {
     /// Publishes a message, or each line of the standard input, and prints its position
     #[command(after_help = publish::EXAMPLES)]
     Pub(Publish),
+    /// Measures a running server: subscribers and publishers over any transport
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(Box<Bench>),
 }
 
 impl Client {
@@ -34,6 +39,7 @@ impl Client {
         match self {
             Self::Sub(subscribe) => subscribe.run(),
             Self::Pub(publish) => publish.run(),
+            Self::Bench(bench) => bench.run(),
         }
     }
 }

@@ -179,7 +179,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Does what an item asks of the client.
+    /// Handles an item that concerns the connection or the end of the command.
     fn heed(&mut self, http: &mut Http<'_, Self>, item: &Item<'_>) -> Result<(), Option<String>> {
         match &*item.kind {
             "hello" => {
