@@ -5,6 +5,7 @@ mod call;
 mod place;
 mod publish;
 mod subscribe;
+mod top;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use self::bench::Bench;
 use self::place::Place;
 use self::publish::Publish;
 use self::subscribe::Subscribe;
+use self::top::Top;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -31,6 +33,9 @@ pub(crate) enum Client {
     /// Measures a running server: subscribers and publishers over any transport
     #[command(after_help = bench::EXAMPLES)]
     Bench(Box<Bench>),
+    /// Shows what a running server does, live: connections, rates, refusals, the busiest channels
+    #[command(after_help = top::EXAMPLES)]
+    Top(Top),
 }
 
 impl Client {
@@ -40,6 +45,7 @@ impl Client {
             Self::Sub(subscribe) => subscribe.run(),
             Self::Pub(publish) => publish.run(),
             Self::Bench(bench) => bench.run(),
+            Self::Top(top) => top.run(),
         }
     }
 }
