@@ -91,6 +91,10 @@ fn a_refused_setting_is_named_with_its_place() {
         message.contains("CCOMET_LIMITS_MESSAGES_MAX") && message.contains("CCOMET_HISTORY_MESSAGES_MAX"),
         "{message}"
     );
+    let message = refused(&["token", "--sub", "ann"], &[]);
+    assert!(message.contains("auth.keys") && message.contains("gen-config"), "{message}");
+    let message = refused(&["check-config", "--loops", "100000"], &[]);
+    assert!(message.contains("--loops: loops must be from 1 to 1024, and is 100000"), "{message}");
     let message = refused(&["check-config", "--loops", "two"], &[]);
     assert!(message.contains("--loops: loops = \"two\""), "{message}");
 }

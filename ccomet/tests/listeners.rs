@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
 use ccomet::{Config, Error, Server};
@@ -14,7 +14,7 @@ use sealed::{Address, Stopper};
 
 mod common;
 
-use common::{Folder, Local, PATIENCE, config};
+use common::{Client, Folder, Local, PATIENCE, Process, config};
 
 /// A server whose front is a Unix socket.
 struct OnSocket {
@@ -95,6 +95,22 @@ fn the_socket_of_a_dead_server_is_replaced_and_no_other_file() {
     assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "precious");
     let missing = Server::bind(on_socket(&folder.join("nowhere/front.sock"))).expect_err("no folder");
     assert!(missing.to_string().contains("directory of the Unix socket does not exist"), "{missing}");
+}
+
+#[test]
+fn a_client_that_speaks_tls_to_a_plain_listener_is_answered_and_logged() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "info"]).stderr(Stdio::piped());
+    let mut server = Process::run(&mut command);
+    let mut client = Client::connect(server.front);
+    client.send([0x16, 3, 1, 2, 0, 1]);
+    let reply = client.reply();
+    assert_eq!(reply.status, 400);
+    assert!(reply.text().contains("tls_not_served") && reply.text().contains("http://"), "{}", reply.text());
+    drop(client);
+    server.signal("TERM");
+    let lines: Vec<String> = server.errors().map(|line| line.expect("text")).collect();
+    assert!(lines.iter().any(|line| line.contains("tls_not_served") && line.contains("plain HTTP")), "{lines:?}");
 }
 
 /// Returns what the program reports with these arguments, which it refuses.

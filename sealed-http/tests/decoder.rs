@@ -247,6 +247,7 @@ fn a_head_that_comes_byte_by_byte_costs_linear_work() {
 fn errors_have_a_status_a_code_and_a_sentence() {
     for (error, status, code) in [
         (E::RequestLine, 400, "bad_request_line"),
+        (E::Tls, 400, "tls_not_served"),
         (E::Target, 400, "bad_target"),
         (E::LineEnd, 400, "bad_line_end"),
         (E::Header, 400, "bad_header"),
@@ -268,6 +269,12 @@ fn errors_have_a_status_a_code_and_a_sentence() {
         assert_ne!(reason(status), "Unknown");
         assert!(error.to_string().len() > 10, "{error}");
     }
+}
+
+#[test]
+fn a_tls_handshake_is_refused_at_its_first_byte() {
+    let outcome = RequestDecoder::new().decode(&[0x16, 3, 1], &Limits::default());
+    assert!(matches!(outcome, Err(E::Tls)));
 }
 
 #[test]

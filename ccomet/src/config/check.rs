@@ -7,13 +7,16 @@ use tracing::level_filters::LevelFilter;
 
 use super::auth::is_key;
 use super::listen::{beyond_loopback, socket_mode};
-use super::table::Settings;
+use super::table::{Settings, check};
 use super::{Api, Config, is_field_name, is_origin};
 use crate::access::token::{AuthError, Verifier};
 use crate::config::rules::Rules;
 
 /// Each request of a page looks its origin up in the list.
 const ORIGINS_MAX: usize = 250;
+
+/// Each loop has a thread and several descriptors. More loops than cores are of no use.
+const LOOPS_MAX: usize = 1_024;
 
 /// Each answer to a preflight request contains the names of all header fields.
 const HEADERS_MAX: usize = 100;
@@ -191,7 +194,7 @@ impl Config {
             return Err(ConfigError::OpenAdmin(address));
         }
         let is_chosen = front.listen.inet().is_none_or(|address| address.port() != 0);
-        if front.listen == self.admin.listen && is_chosen {
+        if front.listen == self.admin.listen && is_chosen && !fault!("listeners-at-one-address") {
             return Err(ConfigError::SameAddress(front.listen.to_string()));
         }
         for (setting, mode) in
@@ -248,6 +251,9 @@ impl Config {
         }
         if self.rules.len() > Rules::MAX {
             return Err(too_long("rules", "", Rules::MAX, self.rules.len()));
+        }
+        if let Some(loops) = self.loops.filter(|loops| loops.get() > LOOPS_MAX) {
+            check("loops", loops.get(), 1..=LOOPS_MAX as u64)?;
         }
         let times = &self.times;
         if times.poll_wait_s > times.poll_wait_max_s {

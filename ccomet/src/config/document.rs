@@ -317,7 +317,7 @@ mod tests {
             ("[front]\nallow = \"10.0.0.0/8\"", ["front.allow", "list of texts", "[\"one\", \"two\"]"]),
             ("[front]\nhosts = 5\n", ["front.hosts = 5", "list of texts", ""]),
             ("[auth]\nanonymous = 5\n", ["auth.anonymous = 5", "a table", ""]),
-            ("loops = \"two\"\n", ["loops = \"two\" is a text", "a whole number", ""]),
+            ("loops = \"two\"\n", ["loops = \"two\" is a text", "a whole number", "1 to 1,024"]),
             ("rules = 5\n", ["line 1: rules is a list of tables", "[[rules]]", ""]),
             ("front = 5\n", ["front is a table of settings", "[front]", ""]),
             (

@@ -1,9 +1,10 @@
 //! Settings from several sources: a file, the environment and flags.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use sealed::fault;
 use serde::Deserialize;
 use toml::de::DeValue;
 
@@ -98,10 +99,13 @@ impl Layers {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(), ConfigError> {
         for (name, value) in variables {
-            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) && !is_foreign(name)) else {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) && !is_foreign(name, &value)) else {
                 continue;
             };
             let found = targets().find(|(section, row)| variable(section, row) == name);
+            if found.is_none() && fault!("unknown-variable-ignored") {
+                continue;
+            }
             let (section, row) = found.ok_or_else(|| unknown_variable(name))?;
             if value.is_empty() {
                 continue;
@@ -226,7 +230,7 @@ fn variable(section: &Section, row: &Row) -> String {
 }
 
 /// Returns whether a variable with our prefix is not for the server.
-fn is_foreign(name: &str) -> bool {
+fn is_foreign(name: &str, value: &OsStr) -> bool {
     let is_numbered_port = || {
         name.match_indices("_PORT_").any(|(at, part)| name[at + part.len()..].starts_with(|c: char| c.is_ascii_digit()))
     };
@@ -234,14 +238,19 @@ fn is_foreign(name: &str) -> bool {
     let is_of_service = || {
         name.ends_with("_SERVICE_HOST")
             || name.contains("_SERVICE_PORT")
-            || name.ends_with("_PORT")
             || is_numbered_port()
+            || name.ends_with("_PORT") && value.to_string_lossy().contains("://")
     };
     name == FILE_VARIABLE || OF_TESTS.iter().any(|start| name.starts_with(start)) || is_of_service()
 }
 
 fn unknown_variable(name: &str) -> ConfigError {
-    let of_other_tables = targets().filter(|(_, row)| name.ends_with(&format!("_{}", row.name.to_ascii_uppercase())));
+    let is_of_other_table = |row: &Row| match row.name {
+        // The address of a listener includes its port.
+        "listen" => ["_LISTEN", "_PORT", "_ADDRESS", "_HOST"].iter().any(|end| name.ends_with(end)),
+        of_row => name.ends_with(&format!("_{}", of_row.to_ascii_uppercase())),
+    };
+    let of_other_tables = targets().filter(|(_, row)| is_of_other_table(row));
     let names: Vec<String> = of_other_tables.map(|(section, row)| variable(section, row)).collect();
     let similar = if names.is_empty() {
         let names: Vec<String> = targets().map(|(section, row)| variable(section, row)).collect();
@@ -254,19 +263,21 @@ fn unknown_variable(name: &str) -> ConfigError {
 
 /// Returns the value of a variable as TOML.
 fn in_toml(row: &Row, text: &str) -> Result<String, String> {
-    let quoted = || toml::Value::String(text.to_owned()).to_string();
     let trimmed = text.trim();
     let parsed = DeValue::parse(trimmed);
-    let is = |fits: fn(&DeValue<'_>) -> bool| parsed.as_ref().is_ok_and(|value| fits(value.get_ref()));
+    let value = parsed.as_ref().ok().map(toml::Spanned::get_ref);
+    let is_toml = match row.form() {
+        Form::Text => false,
+        Form::Switch => value.is_some_and(DeValue::is_bool),
+        Form::Number(_) => value.is_some_and(|value| value.is_integer() || value.is_float()),
+        Form::List => value.is_some_and(DeValue::is_array),
+        Form::Table => value.is_some_and(DeValue::is_table),
+    };
     match row.form() {
-        Form::Text => Ok(quoted()),
-        Form::Switch if is(|value| value.is_bool()) => Ok(trimmed.to_owned()),
-        Form::Number(_) if is(|value| value.is_integer() || value.is_float()) => Ok(trimmed.to_owned()),
-        Form::Switch | Form::Number(_) => Ok(quoted()),
-        Form::List if is(|value| value.is_array()) => Ok(trimmed.to_owned()),
-        Form::Table if is(|value| value.is_table()) => Ok(trimmed.to_owned()),
+        _ if is_toml => Ok(trimmed.to_owned()),
         Form::List => Err(format!("is not a list in TOML, such as {}", example_of_list(row))),
         Form::Table => Err("is not a table in TOML, such as { subscribe = [\"news.*\"] }".to_owned()),
+        Form::Text | Form::Switch | Form::Number(_) => Ok(toml::Value::from(text).to_string()),
     }
 }
 
@@ -284,6 +295,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::config::auth::Secret;
 
     fn environment(variables: &[(&str, &str)]) -> Result<Layers, ConfigError> {
         let mut layers = Layers::new();
@@ -295,7 +307,7 @@ mod tests {
     fn every_setting_has_a_variable_of_its_own() {
         let names: BTreeSet<String> = targets().map(|(section, row)| variable(section, row)).collect();
         assert_eq!(names.len(), targets().count());
-        assert!(names.iter().all(|name| !is_foreign(name)));
+        assert!(names.iter().all(|name| !is_foreign(name, OsStr::new("tcp://10.0.0.1"))));
         let defaults = toml::Table::try_from(Config::default()).expect("TOML");
         for (section, row) in targets() {
             let (name, setting) = (variable(section, row), full_name(section, row));
@@ -343,7 +355,7 @@ mod tests {
         assert_eq!((config.limits.message_bytes_max, config.history.age_max_s), (131_072, 604_800));
         assert_eq!(config.front.origins, ["https://a.example"]);
         assert_eq!(config.auth.anonymous.map(|anonymous| anonymous.subscribe.len()), Some(1));
-        assert_eq!(config.hooks.secret.as_ref().map(|secret| secret.as_str()), Some("\"quotes\" and = signs"));
+        assert_eq!(config.hooks.secret.as_ref().map(Secret::as_str), Some("\"quotes\" and = signs"));
         assert_eq!(config.rules[0].bytes_max, Some(1 << 20));
         assert_eq!(config.loops.map(std::num::NonZero::get), Some(3));
     }
@@ -380,6 +392,7 @@ mod tests {
             ("CCOMET_RULES", "[{ channel = \"*\" }]", ["CCOMET_RULES: ", "[[rules]] has no setting channel"]),
             ("CCOMET_FRONT_LISTN", "x", ["CCOMET_FRONT_LISTN", "CCOMET_FRONT_LISTEN"]),
             ("CCOMET_LISTEN", "x", ["CCOMET_LISTEN", "CCOMET_FRONT_LISTEN"]),
+            ("CCOMET_PORT", "8200", ["CCOMET_PORT. There is CCOMET_FRONT_LISTEN, CCOMET_ADMIN_LISTEN", "correct"]),
         ] {
             let refused = environment(&[(name, value)]).expect_err(name).to_string();
             assert!(parts.iter().all(|part| refused.contains(part)), "{name}={value}: {refused}");

@@ -16,7 +16,7 @@ pub(crate) static TOP: Section = Section {
         name: "loops",
         kind: "Option<NonZeroUsize>",
         default: "none",
-        range: Some("at least 1"),
+        range: Some("1 to 1_024"),
         meaning: "Event loops, each with a thread. By default there is one for each core.",
         ..NUMBER
     }],
@@ -52,7 +52,8 @@ Each setting can also be set by an environment variable: `CCOMET_LIMITS_MESSAGE_
 `limits.message_bytes_max` ([settings](../ccomet/OPERATING.md#settings)). If a setting makes the server refuse requests,
 the column *error code* has the `code` of the answer ([errors](../ccomet/API.md#errors)).
 
-Outside of the tables, `loops` is the number of event loops, each with a thread; by default there is one for each core.
+Outside of the tables, `loops` is the number of event loops (1 to 1,024), each with a thread; by default there is one
+for each core.
 The *front* is the public listener, the *admin listener* the private one, and the *back end* the site's own program.
 "#;
 

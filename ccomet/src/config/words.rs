@@ -1,5 +1,7 @@
 //! Sizes and durations in words: `64k`, `1 MiB`, `15s`, `7d`.
 
+use sealed::fault;
+
 /// The unit in which a setting has its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -50,7 +52,7 @@ impl Unit {
         let amount = number.checked_mul(factor).ok_or_else(too_large)?;
         match self {
             Self::Seconds if amount % 1_000 != 0 => Err("is not a whole number of seconds".to_owned()),
-            Self::Seconds => Ok(amount / 1_000),
+            Self::Seconds => Ok(amount / if fault!("seconds-as-milliseconds") { 1 } else { 1_000 }),
             _ => Ok(amount),
         }
     }

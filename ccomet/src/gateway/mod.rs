@@ -231,7 +231,12 @@ impl Handler for Gateway {
             self.answering.refusals.note_unlogged(Problem::BodyTooLarge.code());
             return problem_response(Problem::BodyTooLarge).with(&self.answering.fields[0]);
         }
-        self.answering.refusals.note_unlogged(error.code());
+        if error == DecodeError::Tls {
+            let reason = "A client speaks TLS to a listener of plain HTTP: its URL should begin with http://.";
+            self.answering.refusals.note_silent(error.code(), reason, false, String::new());
+        } else {
+            self.answering.refusals.note_unlogged(error.code());
+        }
         Details::from(error).into()
     }
 

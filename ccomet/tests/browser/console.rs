@@ -150,9 +150,9 @@ pub(crate) fn the_page_of_the_api_sends_requests() {
     assert_eq!(history["items"][0]["data"], "tried");
 }
 
-/// Writes the picture for the manual to the path in `CCOMET_CONSOLE_SCREENSHOT`.
+/// Writes the picture for the manual to the path in `CCOMET_TEST_CONSOLE_SCREENSHOT`.
 pub(crate) fn a_picture_of_the_console() {
-    let path = std::env::var_os("CCOMET_CONSOLE_SCREENSHOT").expect("where it goes");
+    let path = std::env::var_os("CCOMET_TEST_CONSOLE_SCREENSHOT").expect("where it goes");
     let mut browser = Chromium::start();
     let server = Process::start("", &["--loops", "2"]);
     let mut client = Client::connect(server.front);

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     if std::env::var_os("CCOMET_TEST_SCREENSHOT").is_some() {
         all.extend(tests![needs [Need::Program("chromium")]; a_picture_of_the_chat]);
     }
-    if std::env::var_os("CCOMET_CONSOLE_SCREENSHOT").is_some() {
+    if std::env::var_os("CCOMET_TEST_CONSOLE_SCREENSHOT").is_some() {
         all.extend(tests![needs [Need::Program("chromium")]; console::a_picture_of_the_console]);
     }
     run(all)

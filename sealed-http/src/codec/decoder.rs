@@ -139,6 +139,10 @@ impl RequestDecoder {
             let (used, event) = self.head(&input[2..], limits)?;
             return Ok((used + 2, event));
         }
+        // Without this, the client would wait for the answer until its handshake times out.
+        if input.first() == Some(&TLS_HANDSHAKE) && !*skipped && !fault!("tls-client-waits") {
+            return Err(DecodeError::Tls);
+        }
         let end = find_head_end(input, searched, line_end, limits)?;
         let Some(end) = end else { return Ok((0, Event::Incomplete)) };
         let head = RequestHead::parse(&input[..end], limits)?;
@@ -156,6 +160,10 @@ impl Default for RequestDecoder {
         Self::new()
     }
 }
+
+/// The first byte of a TLS connection: the type of the record of a handshake. No request begins
+/// with it.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Searches for the empty line from where the last search ended. Already on the way this function
 /// refuses a head that exceeds a size limit, and a line end that lacks CR or LF. The first error in

@@ -8,6 +8,9 @@ pub enum DecodeError {
     /// The request line is not a method, a target and a version, separated by single spaces.
     #[error("the request line is malformed")]
     RequestLine,
+    /// The client speaks TLS, and the server reads plain HTTP.
+    #[error("this is a TLS handshake, and plain HTTP is served here: use a URL with http://")]
+    Tls,
     /// The status line of a response is not a version, a status and a reason.
     #[error("the status line is malformed")]
     StatusLine,
@@ -76,6 +79,7 @@ impl DecodeError {
     pub fn status(self) -> u16 {
         match self {
             Self::RequestLine
+            | Self::Tls
             | Self::StatusLine
             | Self::Truncated
             | Self::Target
@@ -100,6 +104,7 @@ impl DecodeError {
     pub fn code(self) -> &'static str {
         match self {
             Self::RequestLine => "bad_request_line",
+            Self::Tls => "tls_not_served",
             Self::StatusLine => "bad_status_line",
             Self::Truncated => "truncated",
             Self::Target => "bad_target",

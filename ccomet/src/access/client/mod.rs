@@ -1,9 +1,9 @@
 //! Admission and rate limits by address.
 //!
 //! A client's address is that of its connection (127.0.0.1 on a Unix socket) or, if the listener
-//! uses the PROXY protocol, the address that a trusted proxy sends before the first request. If that
-//! is a trusted proxy's address in turn, the header field of each request names the client's address
-//! (`forwarded.rs`).
+//! uses the PROXY protocol, the address that a trusted proxy sends before the first request. If
+//! that is a trusted proxy's address in turn, the header field of each request names the client's
+//! address (`forwarded.rs`).
 
 mod forwarded;
 mod networks;
@@ -125,6 +125,9 @@ impl ClientTracker {
 
     /// Registers a new connection; without an address, that of a client of a Unix socket.
     pub(crate) fn accepted(&mut self, id: ConnectionId, door: Door, ip: Option<IpAddr>, now: LoopTime) -> Entrance {
+        if ip.is_none() && fault!("unix-client-barred") {
+            return Entrance::Barred;
+        }
         let ip = ip.unwrap_or(OF_UNIX_SOCKETS);
         let is_proxied = if door == Door::Admin { self.proxied.admin } else { self.proxied.front };
         if !is_proxied {

@@ -15,7 +15,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Settings, as TOML. `ccomet config --reference` describes all of them, and `ccomet
-    /// gen-config` prints a file to begin with [environment: CCOMET_CONFIG]
+    /// gen-config` prints a file to begin with [environment: `CCOMET_CONFIG`]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address of the public listener, for publishing, subscribing and the chat demo, such as
