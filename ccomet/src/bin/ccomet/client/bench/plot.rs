@@ -38,7 +38,7 @@ pub(super) fn draw(path: &Path, results: &Results) -> Outcome {
         .build_cartesian_2d(0.0..*end, (low / 1.5..high * 1.5).log_scale())
         .map_err(|error| failed(error.to_string()))?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("seconds").y_desc("latency, ms").y_label_formatter(&|ms| format!("{ms}"));
+    mesh.max_light_lines(1).x_desc("seconds").y_desc("latency, ms").y_label_formatter(&|ms| format!("{ms}"));
     mesh.draw().map_err(|error| failed(error.to_string()))?;
     for (index, ((name, _), colour)) in PERCENTILES.iter().zip(COLOURS).enumerate() {
         let points = series.iter().filter_map(|(at, ms)| Some((*at, ms.get(index)?.max(0.001))));

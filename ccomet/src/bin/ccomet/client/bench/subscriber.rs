@@ -93,9 +93,11 @@ impl Load {
         self.plan.subscribe(*channel, *how, &query, if *polls_once { "Connection: close\r\n" } else { "" })
     }
 
-    /// Notes that a subscriber that polls once is there: its request is on the way.
+    /// Notes that a subscriber is there, if only its connection shows this: its request is on the
+    /// way, and is answered when there is a message.
     pub(super) fn subscriber_connected(&mut self, cx: &mut Context<Self>, id: ConnectionId, index: usize) {
-        if self.subscribers.get(index).is_some_and(|subscriber| subscriber.polls_once) {
+        let waits = |held: &Subscriber| held.polls_once || held.how == Transport::Poll && !self.plan.is_native;
+        if self.subscribers.get(index).is_some_and(waits) {
             self.set_ready(cx, id, index);
         }
     }
