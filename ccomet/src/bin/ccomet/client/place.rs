@@ -60,8 +60,12 @@ fn parse(text: &str) -> Result<(Place, Option<String>), String> {
     }
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = uri.host().filter(|host| !host.is_empty() && !authority.contains('@')).ok_or(form)?;
+    let port = match authority.strip_prefix(host).unwrap_or_default() {
+        "" => 80,
+        port => port.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(form)?,
+    };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let place = Place { host, port: uri.port_u16().unwrap_or(80), path: uri.path().trim_end_matches('/').to_owned() };
+    let place = Place { host, port, path: uri.path().trim_end_matches('/').to_owned() };
     Ok((place, uri.query().map(str::to_owned)))
 }
 
@@ -121,8 +125,17 @@ mod tests {
         assert_eq!("http://localhost:8100".parse(), Ok(place("localhost", 8100, "")));
         assert_eq!("http://[::1]:81/comet/".parse(), Ok(place("::1", 81, "/comet")));
         assert_eq!("ws://example.org".parse(), Ok(place("example.org", 80, "")));
-        for bad in ["", "localhost", "localhost:8100", "ftp://a", "https://a", "http://a:x", "http://u@a", "http://a?b"]
-        {
+        for bad in [
+            "",
+            "localhost",
+            "localhost:8100",
+            "ftp://a",
+            "https://a",
+            "http://a:x",
+            "http://a:70000",
+            "http://u@a",
+            "http://a?b",
+        ] {
             assert!(bad.parse::<Place>().is_err(), "{bad}");
         }
     }
