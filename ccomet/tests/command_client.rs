@@ -127,7 +127,7 @@ fn a_token_from_a_file_counts() {
         .arg(settings)
         .output()
         .expect("it runs");
-    let token = folder.write("token", &String::from_utf8(make.stdout).expect("a token"));
+    let token = folder.write("token", String::from_utf8(make.stdout).expect("a token"));
     let token = token.to_str().expect("UTF-8");
     let server = server(GUARDED);
     lines(&server, "pub", &["closed", "secret", "--token-file", token], "");
