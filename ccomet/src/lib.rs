@@ -92,6 +92,7 @@ mod gateway;
 pub mod handle;
 mod hub;
 mod import_icomet;
+mod in_force;
 mod on_call;
 mod ops;
 mod protocols;
@@ -116,6 +117,7 @@ pub use handle::{Handle, HandleError};
 pub use import_icomet::{ImportError, Warning, import_icomet};
 pub use on_call::{Action, CallInfo, Decision, Publication};
 pub use ops::health::Life;
+pub use ops::reload::Reload;
 pub use server::{Error, Server, Sockets};
 #[cfg(all(feature = "sim", feature = "disk"))]
 pub use simulated::StoreSizes;

@@ -5,17 +5,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sealed::{Address, Listen, Place, Pool, Resolver, ResolverConfig, SocketOptions, Stopper, Workers, fault};
-use sealed_http::codec::Limits as HttpLimits;
-use sealed_http::{Server as HttpServer, Settings};
+use sealed_http::Server as HttpServer;
 
-use crate::access::token::Verifier;
 #[cfg(feature = "disk")]
 use crate::config::SyncMode;
 use crate::config::{Admin, Config, ConfigError, socket_mode};
 #[cfg(feature = "disk")]
 use crate::engine::{Crews, LogSync, SharedStore, StoreSettings};
-use crate::gateway::{Gateway, ServerParts};
+#[cfg(feature = "disk")]
+use crate::gateway::store_times;
+use crate::gateway::{Gateway, ReloadParts, ServerParts, Taken, http_settings};
 use crate::handle::{Handle, LoopMessage};
+use crate::in_force::{InForce, SharedInForce};
 use crate::on_call::{CallInfo, Decision, Judge};
 use crate::ops::console::Console;
 use crate::ops::counters::LoopCounters;
@@ -23,12 +24,16 @@ use crate::ops::health::{Life, Listener};
 use crate::ops::listening::{hint, permit};
 use crate::ops::metrics::Metrics;
 use crate::ops::refusals::RefusalCounts;
+use crate::ops::reload::{Reload, ReloadListener, SettingsSource};
 use crate::ops::signals;
 
 /// Threads that look up the host name of the back end, for all loops.
 const LOOKUPS_MAX: usize = 2;
 /// Lookups that wait for a thread. Loops that look up the same name share a lookup.
 const LOOKUPS_WAITING_MAX: usize = 1_000;
+
+/// Reloads that wait for a thread. The server asks for one at a time.
+const RELOADS_WAITING_MAX: usize = 1;
 
 /// The time after which the index of the store is updated, if anything was published.
 #[cfg(feature = "disk")]
@@ -102,8 +107,9 @@ pub struct Sockets {
 #[derive(Debug)]
 pub struct Server {
     pool: Pool<LoopMessage>,
-    config: Arc<Config>,
-    verifier: Arc<Verifier>,
+    in_force: InForce,
+    shared_in_force: Arc<SharedInForce>,
+    reload: ReloadParts,
     front: Address,
     admin: Address,
     life: Option<Listener>,
@@ -137,7 +143,7 @@ impl Server {
     pub(crate) fn bind_to(
         mut config: Config,
         sockets: Sockets,
-        #[cfg_attr(not(feature = "disk"), allow(unused_variables))] machine: &Machine,
+        machine: &Machine,
         make_pool: impl FnOnce(sealed::Config) -> sealed::Result<Pool<LoopMessage>>,
     ) -> Result<Self, Error> {
         // The checks apply to the actual addresses.
@@ -148,7 +154,7 @@ impl Server {
             }
         }
         config.check()?;
-        let verifier = Arc::new(Verifier::new(&config.auth).map_err(ConfigError::from)?);
+        let taken = Taken { front: sockets.front.is_some(), admin: sockets.admin.is_some() };
         let mut pool = make_pool(loop_config(&config, 1))?;
         let count = pool.loops();
         *pool.config_mut() = loop_config(&config, count);
@@ -163,10 +169,14 @@ impl Server {
             open_listener(&mut pool, ("front", &config.front.listen, &config.front.socket_mode), sockets.front)?;
         let admin =
             open_listener(&mut pool, ("admin", &config.admin.listen, &config.admin.socket_mode), sockets.admin)?;
+        let in_force = InForce::new(config).map_err(ConfigError::from)?;
+        let shared_in_force = Arc::new(SharedInForce::new(in_force.clone()));
+        let workers = (machine.workers)(1, RELOADS_WAITING_MAX);
         Ok(Self {
             pool,
-            config: Arc::new(config),
-            verifier,
+            reload: ReloadParts::new(workers, taken, shared_in_force.clone()),
+            in_force,
+            shared_in_force,
             front,
             admin,
             life: None,
@@ -197,7 +207,7 @@ impl Server {
     /// Returns a handle to use the server from inside the process: from any thread, also while it
     /// runs.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.pool.mailboxes(), self.stopper(), self.config.clone())
+        Handle::new(self.pool.mailboxes(), self.stopper(), self.shared_in_force.clone())
     }
 
     /// Sets a callback for the server's state while it runs: a watchdog of the service manager, for
@@ -248,13 +258,42 @@ impl Server {
         self.judge = Some(Judge(Arc::new(f)));
     }
 
+    /// Sets the source of the settings for reloads: at SIGHUP
+    /// ([`stop_on_signals`](Self::stop_on_signals)) and at `POST /reload` of the admin listener.
+    /// Settings with an error change nothing. A setting whose change needs a restart keeps its
+    /// value, and is named in the log and in the answer. No client is disconnected.
+    ///
+    /// The closure runs on a thread of its own, and may block. A panic in it ends the server.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use ccomet::{Config, Server};
+    ///
+    /// # let mut config = Config::default();
+    /// # config.front.listen = "127.0.0.1:0".parse()?;
+    /// # config.admin.listen = "127.0.0.1:0".parse()?;
+    /// let mut server = Server::bind(config)?;
+    /// server.reload_from(|| Config::read(Path::new("ccomet.toml")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reload_from(&mut self, read: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static) {
+        self.reload.source = Some(SettingsSource(Arc::new(read)));
+    }
+
+    /// Sets a callback for the steps of reloads, for instance to apply `log.level`, which only the
+    /// program around the server can do. The callback runs on the thread of the first loop, and
+    /// must not block. A panic in it ends the server.
+    pub fn on_reload(&mut self, tell: impl Fn(Reload<'_>) + Send + Sync + 'static) {
+        self.reload.listener = Some(ReloadListener(Arc::new(tell)));
+    }
+
     /// Runs until it is stopped and has drained. Blocks.
     ///
     /// # Errors
     /// If a loop fails or panics, including in a closure passed by the program.
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
-        warn(&self.config.admin);
+        warn(&self.in_force.config.admin);
         tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
         #[cfg(feature = "disk")]
         let disk_store = self.disk_store.clone();
@@ -270,8 +309,8 @@ impl Server {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn config(&self) -> Arc<Config> {
-        self.config.clone()
+    pub(crate) fn in_force(&self) -> Arc<SharedInForce> {
+        self.shared_in_force.clone()
     }
 
     /// Splits the server into its pool and the constructor of each loop's service. The metrics show
@@ -284,24 +323,22 @@ impl Server {
         let store = self.store;
         #[cfg(feature = "disk")]
         let disk_store = self.disk_store.clone();
-        let Self { pool, config, verifier, life, judge, .. } = self;
-        let settings = http_settings(&config);
+        let Self { pool, in_force, reload, life, judge, .. } = self;
+        let settings = http_settings(&in_force.config);
         let metrics = Arc::new(Metrics {
             counters: LoopCounters::for_loops(pool.loops()),
             watches: pool.watches(),
             refusals: RefusalCounts::new(),
             console: Arc::new(Console::new(pool.loops())),
-            config: config.clone(),
             started: OnceLock::new(),
             has_process: is_alone,
         });
-        let resolver = config.hooks.place().map(|_| {
-            let workers = Workers::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX);
-            Resolver::new(&workers, ResolverConfig::default())
-        });
+        // No thread is started before the first lookup.
+        let lookups = Workers::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX);
+        let resolver = Resolver::new(&lookups, ResolverConfig::default());
         let shared = ServerParts {
-            config,
-            verifier,
+            in_force,
+            reload,
             metrics,
             life,
             judge,
@@ -315,8 +352,9 @@ impl Server {
     }
 
     /// Lets SIGINT and SIGTERM stop the server, from now on; a second signal ends the time limit at
-    /// once. SIGHUP, SIGUSR1 and SIGUSR2, which would end the process otherwise, are logged and
-    /// have no other effect.
+    /// once. SIGHUP reloads the settings, if [`reload_from`](Self::reload_from) has named their
+    /// source. SIGUSR1 and SIGUSR2, which would end the process otherwise, are logged and have no
+    /// other effect.
     ///
     /// # Errors
     /// If the signals cannot be caught.
@@ -325,7 +363,7 @@ impl Server {
         if fault!("hang-up-ends-process") {
             return Ok(());
         }
-        Ok(self.pool.deliver_signals(signals::LOGGED)?)
+        Ok(self.pool.deliver_signals(signals::CAUGHT)?)
     }
 }
 
@@ -354,7 +392,6 @@ pub(crate) struct Machine {
     #[cfg(feature = "disk")]
     pub(crate) disk: sealed::disk::Disk,
     /// Creates threads for work that blocks: at most so many, and so much work that waits.
-    #[cfg(feature = "disk")]
     pub(crate) workers: Box<dyn Fn(usize, usize) -> Workers>,
     /// Changes the settings of the store, in tests.
     #[cfg(all(feature = "disk", feature = "sim"))]
@@ -366,7 +403,6 @@ impl Machine {
         Self {
             #[cfg(feature = "disk")]
             disk: sealed::disk::Disk::system(),
-            #[cfg(feature = "disk")]
             workers: Box::new(Workers::new),
             #[cfg(all(feature = "disk", feature = "sim"))]
             sizes: None,
@@ -385,8 +421,6 @@ fn open_store(config: &Config, machine: &Machine, pool: &Pool<LoopMessage>) -> R
         SyncMode::Interval => LogSync::Interval(Duration::from_millis(store.sync_interval_ms)),
         SyncMode::Never => LogSync::Never,
     };
-    let rules = config.rules.iter().filter_map(|rule| rule.age_max_s);
-    let kept_for_max_s = rules.chain([config.history.age_max_s]).max().unwrap_or(config.history.age_max_s);
     let settings = StoreSettings {
         path,
         sync,
@@ -398,11 +432,9 @@ fn open_store(config: &Config, machine: &Machine, pool: &Pool<LoopMessage>) -> R
         places_at_once: PLACES_AT_ONCE,
         waiting_bytes_max: store.waiting_bytes_max,
         bytes_max: store.bytes_max,
-        kept_for_max: Duration::from_secs(kept_for_max_s),
-        idle_max: Duration::from_secs(config.times.channel_idle_s),
+        times: store_times(config),
         cache_bytes: store.index_cache_bytes,
         window_max: store.window_messages_max,
-        key_age_max: Duration::from_secs(config.history.keys_age_max_s),
     };
     #[cfg(feature = "sim")]
     let settings = match machine.sizes {
@@ -455,21 +487,5 @@ fn loop_config(config: &Config, loops: usize) -> sealed::Config {
         },
         drain_limit: Duration::from_secs(config.times.drain_s),
         ..sealed::Config::default()
-    }
-}
-
-fn http_settings(config: &Config) -> Settings {
-    Settings {
-        limits: HttpLimits {
-            // A script tag publishes in the request line.
-            request_line_bytes_max: config.limits.head_bytes_max,
-            head_bytes_max: config.limits.head_bytes_max,
-            body_bytes_max: config.limits.message_bytes_max as u64,
-            ..HttpLimits::default()
-        },
-        request_timeout: Duration::from_secs(config.times.request_s),
-        body_timeout: Duration::from_secs(config.times.request_s),
-        idle_timeout: Duration::from_secs(config.times.keep_alive_s),
-        ..Settings::default()
     }
 }

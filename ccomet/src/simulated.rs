@@ -6,7 +6,7 @@ use std::sync::Arc;
 #[cfg(feature = "disk")]
 use sealed::sim::SimDisk;
 use sealed::sim::{LoopId, Simulation};
-use sealed::{EventLoop, Mailbox, Stopper};
+use sealed::{EventLoop, Mailbox, Stopper, Workers};
 use sealed_http::Server as HttpServer;
 
 use crate::config::Config;
@@ -15,6 +15,7 @@ use crate::core::holdings::Seen;
 pub use crate::engine::StoreFaults;
 use crate::gateway::Gateway;
 use crate::handle::{Handle, LoopMessage};
+use crate::in_force::SharedInForce;
 use crate::ops::signals;
 use crate::server::{Error, Machine, Server, Sockets};
 
@@ -58,7 +59,7 @@ pub struct Simulated {
     loops: Vec<LoopId>,
     stopper: Stopper,
     mailboxes: Vec<Mailbox<LoopMessage>>,
-    config: Arc<Config>,
+    in_force: Arc<SharedInForce>,
     front: SocketAddr,
     admin: SocketAddr,
 }
@@ -91,7 +92,7 @@ impl Simulated {
         #[cfg(feature = "disk")]
         let machine = Self::machine(sim, &sim.disk());
         #[cfg(not(feature = "disk"))]
-        let machine = Machine {};
+        let machine = Machine { workers: Self::workers(sim) };
         Self::start_at(sim, &machine, config, prepare)
     }
 
@@ -119,9 +120,12 @@ impl Simulated {
 
     #[cfg(feature = "disk")]
     fn machine(sim: &Simulation, disk: &SimDisk) -> Machine {
-        let workers = sim.clone();
-        let workers = Box::new(move |threads, waiting_max| workers.workers(threads, waiting_max));
-        Machine { disk: disk.disk(), workers, sizes: None }
+        Machine { disk: disk.disk(), workers: Self::workers(sim), sizes: None }
+    }
+
+    fn workers(sim: &Simulation) -> Box<dyn Fn(usize, usize) -> Workers> {
+        let sim = sim.clone();
+        Box::new(move |threads, waiting_max| sim.workers(threads, waiting_max))
     }
 
     fn start_at(
@@ -136,11 +140,11 @@ impl Simulated {
         prepare(&mut server);
         let [front, admin] = [server.front(), server.admin()].map(|address| address.inet().unwrap_or(NO_ADDRESS));
         let stopper = server.stopper();
-        let config = server.config();
+        let in_force = server.in_force();
         let (pool, service) = server.into_parts(false);
         let mailboxes = pool.mailboxes();
         let loops = sim.start_pool(pool, service)?;
-        Ok(Self { sim: sim.clone(), loops, stopper, mailboxes, config, front, admin })
+        Ok(Self { sim: sim.clone(), loops, stopper, mailboxes, in_force, front, admin })
     }
 
     /// Returns the address of the public listener.
@@ -157,7 +161,7 @@ impl Simulated {
     /// simulation: take answers with [`try_take`](crate::handle::Pending::try_take), after the
     /// simulation has advanced.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.mailboxes.clone(), self.stopper.clone(), self.config.clone())
+        Handle::new(self.mailboxes.clone(), self.stopper.clone(), self.in_force.clone())
     }
 
     /// Asks the server to shut down, as SIGTERM does.
@@ -165,9 +169,9 @@ impl Simulated {
         self.stopper.stop();
     }
 
-    /// Sends the server SIGHUP, which it logs and otherwise ignores.
+    /// Sends the server SIGHUP: it reloads its settings, if it has a source of them.
     pub fn hang_up(&self) {
-        if let (Some(first), Some(signal)) = (self.loops.first(), signals::LOGGED.first()) {
+        if let (Some(first), Some(signal)) = (self.loops.first(), signals::CAUGHT.first()) {
             self.sim.signal(*first, *signal);
         }
     }

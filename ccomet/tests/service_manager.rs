@@ -47,6 +47,14 @@ fn the_server_notifies_readiness_watchdog_and_stopping() {
     for _ in 0..3 {
         assert_eq!(manager.notification(), "WATCHDOG=1");
     }
+    server.signal("HUP");
+    let mut begun = String::new();
+    wait_until("it notifies that it reloads", || {
+        begun = manager.notification();
+        begun.starts_with("RELOADING=1")
+    });
+    assert!(begun.contains("MONOTONIC_USEC="), "{begun}");
+    wait_until("it notifies that it has reloaded", || manager.notification() == "READY=1");
     server.signal("TERM");
     wait_until("it notifies that it stops", || manager.notification() == "STOPPING=1");
 }

@@ -200,7 +200,9 @@ impl Call {
             Self::Who { channel } => Access { is_about_members: true, ..Access::reading(Reads::One(channel)) },
             Self::Probe { .. } if fault!("head-open-to-all") => Access::free(),
             Self::Probe { channels } => Access::reading(Reads::All(channels)),
-            Self::Delete { .. } | Self::Clear { .. } | Self::Inspect { .. } | Self::List { .. } => Access::admin(),
+            Self::Delete { .. } | Self::Clear { .. } | Self::Inspect { .. } | Self::List { .. } | Self::Reload => {
+                Access::admin()
+            }
             Self::File { .. } | Self::Preflight { .. } => Access::free(),
             Self::Icomet(call) => call.access(),
         }

@@ -66,7 +66,7 @@ pub struct Anonymous {
 
 /// A key with which tokens are signed. It determines the algorithm; a token that names another one
 /// is refused.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
     /// The name by which tokens refer to it (`kid`).

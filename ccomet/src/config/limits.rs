@@ -9,7 +9,7 @@ settings! {
     #[derive(Copy)]
     pub struct Limits in [limits] {
         /// Connections to the server. At the limit, new connections wait in the kernel's backlog.
-        connections_max: usize = 1_000_000, [1..];
+        connections_max: usize = 1_000_000, [1..], applied_by = restart;
         /// Connections to the front from one address (for IPv6, from one /64), on each loop. A
         /// connection beyond the limit is answered 429 and closed; from twice the limit on, it is
         /// closed without an answer. Loopback and trusted proxies are not limited: each request,
@@ -120,8 +120,9 @@ settings! {
     /// Durations, in seconds.
     #[derive(Copy)]
     pub struct Times in [times] {
-        /// Interval of the heartbeats of a stream on which nothing else is sent.
-        heartbeat_s: u64 = 15 s, [1..=86_400 s];
+        /// Interval of the heartbeats of a stream on which nothing else is sent. A reload does not
+        /// lengthen it: clients of open streams rely on the interval that the server has announced.
+        heartbeat_s: u64 = 15 s, [1..=86_400 s], applied_by = reload_if_lower;
         /// Wait of a long poll that does not name a wait; at most `poll_wait_max_s`.
         poll_wait_s: u64 = 30 s, [0..];
         /// Longest wait of a long poll. A poll that names a longer one waits for this time.
@@ -137,7 +138,7 @@ settings! {
         /// Time that a kept-alive connection may be idle between two requests.
         keep_alive_s: u64 = 75 s, [1..=86_400 s];
         /// Time for a peer to acknowledge what the server sent, before it counts as dead.
-        silence_max_s: u64 = 60 s, [1..=86_400 s];
+        silence_max_s: u64 = 60 s, [1..=86_400 s], applied_by = restart;
         /// Time for a member of a channel to return after the member's last connection ends. After
         /// it, the `leave` of the member is published.
         presence_grace_s: u64 = 5 s, [1..=86_400 s];
@@ -154,7 +155,7 @@ settings! {
         channel_idle_s: u64 = 3_600 s, [1 s..];
         /// Longest time of a shutdown. Within it, the server closes its streams one after the
         /// other.
-        drain_s: u64 = 10 s, [1..=86_400 s];
+        drain_s: u64 = 10 s, [1..=86_400 s], applied_by = restart;
     }
 }
 
@@ -165,8 +166,8 @@ settings! {
         /// Whether a subscription needs the token that `/sign` has issued for its channel (`token`)
         /// or not (`none`).
         auth: IcometAuth = "none" => IcometAuth::None;
-        /// Silence after which the server sends a client a `noop`.
-        polling_timeout_s: u64 = 60 s, [1..=86_400 s];
+        /// Silence after which the server sends a client a `noop`. A reload does not lengthen it.
+        polling_timeout_s: u64 = 60 s, [1..=86_400 s], applied_by = reload_if_lower;
         /// Time for which a channel without subscribers counts as in use.
         channel_timeout_s: u64 = 60 s, [1..=86_400 s];
     }

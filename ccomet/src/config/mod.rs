@@ -8,6 +8,7 @@
 //! - `form.rs`, `document.rs`: the names, types and units of the settings of a file, by the table.
 //! - `layers.rs`: settings from a file, the environment and flags.
 //! - `check.rs`: validation, also of settings that depend on each other.
+//! - `reload.rs`: what changes if the settings of a running server are read anew.
 //! - `printing.rs`, `template.rs`: the settings in force as text, and a file to begin with.
 //! - `reference.rs`, `schema.rs`: the reference of all settings, `docs/settings.md`, and the schema
 //!   for editors.
@@ -23,6 +24,7 @@ mod listen;
 mod networks;
 mod printing;
 mod reference;
+mod reload;
 pub(crate) mod rules;
 mod schema;
 mod storage;
@@ -55,7 +57,7 @@ pub use words::parse_seconds;
 
 /// The whole configuration, as in the TOML file. A setting that is missing in the file has its
 /// default; an unknown setting is an error.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Event loops, each with a thread. Default: one for each core.
@@ -94,10 +96,10 @@ settings! {
         /// socket, such as `unix:/run/ccomet/front.sock`. Clients of a Unix socket count as
         /// 127.0.0.1.
         #[serde(with = "listen")]
-        listen: Address = "127.0.0.1:8100" => loopback(8_100);
+        listen: Address = "127.0.0.1:8100" => loopback(8_100), applied_by = restart;
         /// Permissions of the file of the Unix socket, in octal, such as `660`; empty: those that
         /// the process gives new files. A client needs the permission to write.
-        socket_mode: String = "" => String::new();
+        socket_mode: String = "" => String::new(), applied_by = restart;
         /// Networks whose clients may connect; empty: all. A bare address, here and in the other
         /// lists, is a network of one address.
         #[serde(deserialize_with = "networks::read")]
@@ -147,10 +149,10 @@ settings! {
         /// Address on which the listener accepts connections, with the same forms as
         /// `front.listen`.
         #[serde(with = "listen")]
-        listen: Address = "127.0.0.1:8000" => loopback(8_000);
+        listen: Address = "127.0.0.1:8000" => loopback(8_000), applied_by = restart;
         /// Permissions of the file of the Unix socket, as for the front. Every client that may
         /// write to it may use the listener.
-        socket_mode: String = "" => String::new();
+        socket_mode: String = "" => String::new(), applied_by = restart;
         /// Networks whose clients may connect. The list is required if the listener is not on
         /// loopback.
         #[serde(deserialize_with = "networks::read")]

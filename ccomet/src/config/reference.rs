@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::auth::Auth;
-use super::table::{Row, Section, Settings};
+use super::table::{Applied, Row, Section, Settings};
 use super::webhooks::Hooks;
 use super::{Admin, Config, Front, History, Icomet, Limits, Log, Storage, Times};
 use crate::config::rules::{NUMBER, Rule};
@@ -17,6 +17,7 @@ pub(crate) static TOP: Section = Section {
         kind: "Option<NonZeroUsize>",
         default: "none",
         range: Some("1 to 1_024"),
+        applied: Applied::ByRestart,
         meaning: "Event loops, each with a thread. By default there is one for each core.",
         ..NUMBER
     }],
@@ -52,9 +53,13 @@ Each setting can also be set by an environment variable: `CCOMET_LIMITS_MESSAGE_
 `limits.message_bytes_max` ([settings](../ccomet/OPERATING.md#settings)). If a setting makes the server refuse requests,
 the column *error code* has the `code` of the answer ([errors](../ccomet/API.md#errors)).
 
+A running server reads its settings anew at SIGHUP, and at `POST /reload` of the admin listener
+([reload](../ccomet/OPERATING.md#reload)). The column *applied by* shows which changes take effect then (`reload`), and
+which when the server is restarted (`restart`).
+
 Outside of the tables, `loops` is the number of event loops (1 to 1,024), each with a thread; by default there is one
-for each core.
-The *front* is the public listener, the *admin listener* the private one, and the *back end* the site's own program.
+for each core. A restart applies a change of it. The *front* is the public listener, the *admin listener* the private
+one, and the *back end* the site's own program.
 "#;
 
 impl Config {
@@ -65,11 +70,13 @@ impl Config {
         let tables = ROWS.iter().map(|section| (format!("[{}]", section.name), section));
         for (heading, Section { meaning, rows, .. }) in tables.chain([("[[rules]]".to_owned(), &Rule::SECTION)]) {
             let _ = write!(page, "\n## `{heading}`\n{meaning}\n\n");
-            page.push_str("| name | default | range | error code | meaning |\n| --- | --- | --- | --- | --- |\n");
+            page.push_str("| name | default | range | error code | applied by | meaning |\n");
+            page.push_str("| --- | --- | --- | --- | --- | --- |\n");
             for row in *rows {
                 let code = row.answers.map_or_else(String::new, |code| format!("`{code}`"));
-                let (default, range) = shown(row);
-                let _ = writeln!(page, "| `{}` | {default} | {range} | {code} | {} |", row.name, row.meaning);
+                let ((default, range), applied) = (shown(row), applied_by(row.applied));
+                let _ =
+                    writeln!(page, "| `{}` | {default} | {range} | {code} | {applied} | {} |", row.name, row.meaning);
             }
         }
         page
@@ -94,6 +101,15 @@ fn shown(row: &Row) -> (String, String) {
         kind => values(kind).to_owned(),
     };
     (default, range)
+}
+
+/// Returns the event by which a change takes effect.
+fn applied_by(applied: Applied) -> &'static str {
+    match applied {
+        Applied::ByReload => "reload",
+        Applied::ByReloadIfLower => "reload, if lower",
+        Applied::ByRestart => "restart",
+    }
 }
 
 /// Returns the allowed values of a setting that is not a number.

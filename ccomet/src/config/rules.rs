@@ -6,7 +6,7 @@ use std::time::Duration;
 use sealed::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::config::table::{Row, Section, Settings, check};
+use crate::config::table::{Applied, Changes, Row, Section, Settings, check};
 use crate::config::{Config, ConfigError};
 use crate::core::message::{ChannelKind, ChannelName};
 use crate::core::pattern::Pattern;
@@ -14,7 +14,7 @@ use crate::core::window::HistoryLimits;
 
 /// The settings for the channels of a pattern, in place of the general ones. If several rules match
 /// a channel, the first applies.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The channels to which the rule applies.
@@ -82,8 +82,15 @@ impl Rule {
 
 /// Templates for rows of the table of settings: a number of a rule, and the clients that a rule
 /// allows.
-pub(super) const NUMBER: Row =
-    Row { name: "", kind: "Option<usize>", default: "", range: None, answers: None, meaning: "" };
+pub(super) const NUMBER: Row = Row {
+    name: "",
+    kind: "Option<usize>",
+    default: "",
+    range: None,
+    answers: None,
+    applied: Applied::ByReload,
+    meaning: "",
+};
 const CLIENTS: Row = Row { kind: "Who", default: "\"anyone\"", answers: Some("not_allowed"), ..NUMBER };
 
 impl Settings for Rule {
@@ -154,6 +161,12 @@ impl Settings for Rule {
             number.map_or(Ok(()), |number| check(name, number, 1..=max))?;
         }
         Ok(())
+    }
+
+    fn succeed(&mut self, running: &Self, changes: &mut Changes) {
+        if self != running {
+            changes.note("rules", false);
+        }
     }
 }
 
@@ -247,6 +260,15 @@ impl Rules {
     /// Returns the rule for a channel, if it has one.
     pub(crate) fn rule_of(&self, channel: &ChannelName) -> Option<&Rule> {
         self.rules.get(usize::from(self.find(channel).0))
+    }
+
+    /// Returns whether the rules apply to the same channels as others: the [`RuleId`] of each
+    /// channel is the same.
+    pub(crate) fn apply_as(&self, others: &Self) -> bool {
+        let kinds =
+            |rules: &Self| rules.rules.iter().map(|rule| (rule.channels.clone(), rule.subscribers_max)).collect();
+        let (mine, theirs): (Vec<_>, Vec<_>) = (kinds(self), kinds(others));
+        mine == theirs
     }
 
     /// Returns all rules; those that take precedence come first.

@@ -29,31 +29,31 @@ settings! {
         /// Directory of the store, also set by `--data`. The server creates it if it does not
         /// exist; one server can use it at a time. Without a path, messages are in memory, and are
         /// lost when the server ends.
-        path: Option<PathBuf> = none;
+        path: Option<PathBuf> = none, applied_by = restart;
         /// When publications are put on the disk: before the publisher is answered (`commit`), at
         /// an interval (`interval`), or when the operating system chooses to (`never`). With
         /// `interval` and `never`, a power cut may lose what was accepted shortly before; nothing
         /// is lost if only the server ends.
-        sync: SyncMode = "commit" => SyncMode::Commit;
+        sync: SyncMode = "commit" => SyncMode::Commit, applied_by = restart;
         /// The interval of `sync = "interval"`. If little is published, it is about a second.
-        sync_interval_ms: u64 = 100 ms, [1..=60_000 ms];
+        sync_interval_ms: u64 = 100 ms, [1..=60_000 ms], applied_by = restart;
         /// Bytes of the message log, beyond which the oldest messages are dropped, whichever client
         /// published them. The disk needs room for two more segments and twice `checkpoint_bytes`,
         /// and for the index: about 16 bytes for each message and 200 for each channel.
-        bytes_max: u64 = 10 GiB, [16 MiB..];
+        bytes_max: u64 = 10 GiB, [16 MiB..], applied_by = restart;
         /// Bytes of publications that wait for the disk. Beyond it, publications are refused until
         /// the disk has written some of them.
-        waiting_bytes_max: usize = 32 MiB, [64 KiB..], answers = "unavailable";
+        waiting_bytes_max: usize = 32 MiB, [64 KiB..], answers = "unavailable", applied_by = restart;
         /// Newest messages of each channel in use that the server holds in memory, as far as
         /// `history.total_bytes_max` allows. Older ones are read from the disk.
-        window_messages_max: usize = 1_000, [1..=1_048_576];
+        window_messages_max: usize = 1_000, [1..=1_048_576], applied_by = restart;
         /// Bytes by which the message log grows before the index is updated (a checkpoint). The
         /// index is also updated once a minute if anything was published. A start reads what was
         /// written since the last checkpoint.
-        checkpoint_bytes: u64 = 64 MiB, [1 MiB..=4 GiB];
+        checkpoint_bytes: u64 = 64 MiB, [1 MiB..=4 GiB], applied_by = restart;
         /// Bytes of one segment, a file of the message log.
-        segment_bytes: u32 = 64 MiB, [1 MiB..=1 GiB];
+        segment_bytes: u32 = 64 MiB, [1 MiB..=1 GiB], applied_by = restart;
         /// Bytes of the index that are cached in memory.
-        index_cache_bytes: usize = 32 MiB, [1 MiB..];
+        index_cache_bytes: usize = 32 MiB, [1 MiB..], applied_by = restart;
     }
 }

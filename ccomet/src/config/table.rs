@@ -25,7 +25,36 @@ pub(crate) struct Row {
     pub(crate) range: Option<&'static str>,
     /// The code of the error with which the setting refuses a request.
     pub(crate) answers: Option<&'static str>,
+    /// When a change of the setting takes effect.
+    pub(crate) applied: Applied,
     pub(crate) meaning: &'static str,
+}
+
+/// The event by which a change of a setting takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// A reload.
+    ByReload,
+    /// A reload if the new value is lower, and otherwise a restart.
+    ByReloadIfLower,
+    /// A restart.
+    ByRestart,
+}
+
+/// The names of the settings that differ between two configurations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Those that the reload applies.
+    pub(crate) applied: Vec<&'static str>,
+    /// Those that keep their values until the server is restarted.
+    pub(crate) needing_restart: Vec<&'static str>,
+}
+
+impl Changes {
+    /// Records that a setting differs. `is_kept` is set if it keeps its value.
+    pub(crate) fn note(&mut self, name: &'static str, is_kept: bool) {
+        if is_kept { self.needing_restart.push(name) } else { self.applied.push(name) }
+    }
 }
 
 /// The interface that [`settings!`] implements for a table.
@@ -34,6 +63,10 @@ pub(crate) trait Settings {
 
     /// Checks that each number is in its range.
     fn check_ranges(&self) -> Result<(), ConfigError>;
+
+    /// Records the settings that differ from those of a running server. Those that a reload does
+    /// not apply get the values of the running server.
+    fn succeed(&mut self, running: &Self, changes: &mut Changes);
 }
 
 /// Checks that a number is in its range.
@@ -58,13 +91,14 @@ pub(crate) fn check(
 ///
 /// ```text
 /// /// Documentation.
-/// name: Type = DEFAULT, [MIN..=MAX], answers = "error_code";
+/// name: Type = DEFAULT, [MIN..=MAX], answers = "error_code", applied_by = restart;
 /// ```
 ///
 /// A number may have a unit after it: `B`, `KiB`, `MiB`, `GiB`, `s` or `ms`. The range `[MIN..]`
 /// has no greatest value, but seconds have to fit into 64 bits as milliseconds. A default other
 /// than a number, `true`, `false`, `[]` or `none` stands there as in TOML, and after `=>` as in
-/// Rust. Range and code are optional; a row has a range if it is a number.
+/// Rust. Range and code are optional; a row has a range if it is a number. A reload applies a
+/// setting, unless the row has `applied_by = restart` or `applied_by = reload_if_lower`.
 macro_rules! settings {
     (
         $(#[doc = $about:literal])*
@@ -74,12 +108,12 @@ macro_rules! settings {
                 $(#[doc = $doc:literal])*
                 $(#[serde($($serde:tt)*)])?
                 $name:ident: $type:ty = $default:tt $($unit:ident)? $(=> $value:expr)?
-                    $(, [$($range:tt)*])? $(, answers = $code:literal)?;
+                    $(, [$($range:tt)*])? $(, answers = $code:literal)? $(, applied_by = $applied:ident)?;
             )*
         }
     ) => {
         $(#[doc = $about])*
-        #[derive(Debug, Clone, $($derive,)? ::serde::Serialize, ::serde::Deserialize)]
+        #[derive(Debug, Clone, $($derive,)? PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
         #[allow(clippy::struct_excessive_bools)] // each is a setting of its own
         pub struct $struct {
@@ -111,6 +145,7 @@ macro_rules! settings {
                     default: settings!(@text $default $($unit)?),
                     range: settings!(@option $(settings!(@range $($range)*))?),
                     answers: settings!(@option $($code)?),
+                    applied: settings!(@applied $($applied)?),
                     meaning: concat!($($doc),*).trim_ascii(),
                 }),*],
             };
@@ -121,6 +156,18 @@ macro_rules! settings {
                     $crate::config::table::check(name, self.$name, settings!(@bounds $($range)*))?;
                 )?)*
                 Ok(())
+            }
+
+            fn succeed(&mut self, running: &Self, changes: &mut $crate::config::table::Changes) {
+                $(
+                    if self.$name != running.$name {
+                        let is_kept = settings!(@is_kept self.$name, running.$name $(, $applied)?);
+                        changes.note(concat!(stringify!($section), ".", stringify!($name)), is_kept);
+                        if is_kept {
+                            self.$name.clone_from(&running.$name);
+                        }
+                    }
+                )*
             }
         }
     };
@@ -145,6 +192,14 @@ macro_rules! settings {
     (@range $min:literal $($unit:ident)? ..= $max:literal $($max_unit:ident)?) => {
         concat!(settings!(@text $min $($unit)?), " to ", settings!(@text $max $($max_unit)?))
     };
+
+    (@applied) => { $crate::config::table::Applied::ByReload };
+    (@applied reload_if_lower) => { $crate::config::table::Applied::ByReloadIfLower };
+    (@applied restart) => { $crate::config::table::Applied::ByRestart };
+
+    (@is_kept $new:expr, $running:expr) => { false };
+    (@is_kept $new:expr, $running:expr, reload_if_lower) => { $new > $running };
+    (@is_kept $new:expr, $running:expr, restart) => { true };
 
     (@option) => { None };
     (@option $some:expr) => { Some($some) };

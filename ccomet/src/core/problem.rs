@@ -84,6 +84,10 @@ pub(crate) enum Problem {
     UnsupportedEncoding,
     TooManyMessages,
     KeyReused,
+    /// Settings that were to be reloaded have an error.
+    BadSettings,
+    /// The program around the server has no settings to reload.
+    NoSettings,
     HookRefused,
     HookUnavailable,
     HookTooLarge,
@@ -202,6 +206,8 @@ impl Problem {
             Self::UnsupportedEncoding => (415, "unsupported_encoding"),
             Self::TooManyMessages => (400, "too_many_messages"),
             Self::KeyReused => (422, "key_reused"),
+            Self::BadSettings => (422, "bad_settings"),
+            Self::NoSettings => (409, "no_settings"),
             Self::HookRefused => (403, "hook_refused"),
             Self::HookUnavailable => (503, "hook_unavailable"),
             Self::HookTooLarge => (413, "hook_too_large"),
@@ -268,6 +274,8 @@ impl Problem {
             Self::UnsupportedEncoding => "The body has a Content-Encoding. Send it without one.",
             Self::TooManyMessages => "The request has more messages than publications_per_request_max.",
             Self::KeyReused => "Another message was published under this idempotency key.",
+            Self::BadSettings => "The settings have an error. Nothing was changed.",
+            Self::NoSettings => "The program around this server has no settings to read again.",
             Self::HookRefused => "The site does not allow this.",
             Self::HookUnavailable => "The site could not be asked whether this is allowed.",
             Self::HookTooLarge => "The request is too large for a question to the site.",

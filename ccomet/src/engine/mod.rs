@@ -40,7 +40,7 @@ pub(crate) use store::UnreliableStore;
 #[cfg(feature = "disk")]
 pub use store::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};
 #[cfg(feature = "disk")]
-pub(crate) use store::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
+pub(crate) use store::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes, Wake};
 pub(crate) use store::{MemoryStore, Store};
 pub(crate) use token::Token;
 

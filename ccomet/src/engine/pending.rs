@@ -80,6 +80,11 @@ impl Gathered {
 }
 
 impl<T> PendingRequests<T> {
+    /// Changes how long a request waits for its reply, from the next request on.
+    pub(super) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// Creates the list. `limit` is how long a request waits for its reply.
     pub(super) fn new(limit: Duration) -> Self {
         Self { requests: Slab::new(), last_serial: 0, limit }

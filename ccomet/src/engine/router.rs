@@ -94,6 +94,12 @@ impl<T, M: From<Mail> + TryInto<Mail>> Engine<T, M> {
         self.shard.most_work()
     }
 
+    /// Changes the limits of this loop's shard, and how long a request waits for its reply.
+    pub(crate) fn set_limits(&mut self, limits: ShardLimits, request_max: Duration) {
+        self.shard.set_limits(limits);
+        self.pending.set_limit(request_max);
+    }
+
     /// Returns what prevents the engine from keeping or reading messages.
     pub(crate) fn problems(&self) -> Vec<HealthProblem> {
         self.shard.store.problems()

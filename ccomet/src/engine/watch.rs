@@ -34,6 +34,11 @@ impl ActivityWatch {
         Self { period, loops: Vec::new(), in_use: HashMap::new(), due: BinaryHeap::new() }
     }
 
+    /// Changes the period, from the next report on.
+    pub(super) fn set_period(&mut self, period: Duration) {
+        self.period = period;
+    }
+
     pub(super) fn is_on(&self) -> bool {
         !self.loops.is_empty()
     }

@@ -221,6 +221,12 @@ pub(super) fn origin_number(front: &Cors, admin: &Cors, door: Door, origin: &str
     number.and_then(|number| u16::try_from(number).ok()).unwrap_or(0)
 }
 
+/// Returns the origin with a number: the inverse of [`origin_number`].
+pub(super) fn origin_of_number<'a>(front: &'a Cors, admin: &'a Cors, number: u16) -> Option<&'a str> {
+    let place = usize::from(number).checked_sub(1)?;
+    listed(front).iter().chain(listed(admin)).nth(place).map(String::as_str)
+}
+
 fn listed(cors: &Cors) -> &[String] {
     match &cors.origins {
         Origins::Any => &[],

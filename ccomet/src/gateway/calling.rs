@@ -137,6 +137,7 @@ impl Gateway {
                 let fields = fields_for(&self.answering, http.state(id));
                 http.respond(id, &json_response(Bytes::new()).with(fields));
             }
+            Call::Reload => self.reload_for(http, id),
             Call::Icomet(call) => self.icomet(http, id, call, caller.owner()),
         }
     }

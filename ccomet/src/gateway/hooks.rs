@@ -42,7 +42,10 @@ const CLIENT_RETRY_S: u32 = 1;
 /// The site's back end, with the questions and reports to it.
 #[derive(Debug)]
 pub(super) struct Site {
+    /// The way to the back end. It stays for what is open if the hooks are turned off.
     way: Option<Way>,
+    /// Whether calls and movements are passed to the back end.
+    is_on: bool,
     questions: Slab<Asked>,
     turns: Turns<Asking>,
     pub(super) fetches: HashMap<FetchId, Sent>,
@@ -108,11 +111,11 @@ enum Then {
 impl Site {
     /// Creates the state for these hooks. The resolver looks up the host name of the back end for
     /// each connection to it.
-    pub(super) fn new(hooks: &Hooks, resolver: Option<&Resolver>) -> Self {
+    pub(super) fn new(hooks: &Hooks, resolver: &Resolver) -> Self {
         let is_wanted = hooks.subscribe || hooks.publish || hooks.presence;
         let limit = hooks.timeout();
         let way = hooks.place().filter(|_| is_wanted).and_then(|BackEndPlace { host, port, path }| {
-            let upstream = Upstream::by_name(resolver?, &host, port);
+            let upstream = Upstream::by_name(resolver, &host, port);
             let upstream = upstream.connections_max(hooks.connections_max).connect_limit(limit);
             // Questions and reports may be repeated without harm.
             let fetch = Fetch::post(path).ok()?.header("Content-Type", "application/json");
@@ -124,6 +127,7 @@ impl Site {
             Some(Way { upstream, id: None, fetch })
         });
         Self {
+            is_on: way.is_some(),
             way,
             questions: Slab::new(),
             turns: Turns::new(hooks),
@@ -138,8 +142,20 @@ impl Site {
         }
     }
 
+    /// Changes the hooks. Questions that are open stay, and those that wait go to the new back end,
+    /// if there is one. Answers that were kept are asked for anew.
+    pub(super) fn set_hooks(&mut self, hooks: &Hooks, resolver: &Resolver) {
+        let changed = Self::new(hooks, resolver);
+        self.is_on = changed.is_on;
+        self.way = changed.way.or(self.way.take());
+        self.answers = changed.answers;
+        self.turns.set_bounds(hooks);
+        self.movements.set_max(hooks.movements_max);
+        self.warns_again = LoopTime::default();
+    }
+
     pub(super) fn is_there(&self) -> bool {
-        self.way.is_some()
+        self.is_on
     }
 
     pub(super) fn sweep(&mut self, now: LoopTime) {

@@ -133,6 +133,11 @@ impl Gateway {
 
     /// Returns what only this loop can say about the server now.
     pub(super) fn moment(&self) -> Moment {
-        Moment { problems: self.problems(), is_draining: self.draining.is_some(), store: self.engine.store_figures() }
+        Moment {
+            config: self.config.clone(),
+            problems: self.problems(),
+            is_draining: self.draining.is_some(),
+            store: self.engine.store_figures(),
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! - `pending.rs`, `answers.rs`: replies of the engine, responses, and the output from the hub to
 //!   subscribers.
 //! - `tick.rs`, `ending.rs`, `token_expiry.rs`: timers, and the end of connections.
+//! - `reloading.rs`: reloads of the settings.
 //! - `inside.rs`: handles, and their readers. `reporting.rs`: reports to the back end.
 //! - `setup.rs`: the construction of a loop.
 
@@ -29,6 +30,7 @@ mod judging;
 mod metering;
 mod pending;
 mod publishing;
+mod reloading;
 mod reporting;
 mod setup;
 mod socket;
@@ -49,7 +51,8 @@ use inside::Readers;
 use metering::Meter;
 use pending::Asker;
 use publishing::PendingBatch;
-use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, TimerId, fault};
+use reloading::Reloads;
+use sealed::{Address, CloseReason, ConnectionId, Input, ListenerId, Resolver, TimerId, fault};
 use sealed_http::client::{FetchId, Fetched};
 use sealed_http::codec::DecodeError;
 use sealed_http::server::{Intake, Preface};
@@ -66,6 +69,8 @@ use crate::config::Config;
 use crate::config::rules::Rules;
 use crate::core::problem::Problem;
 use crate::core::time::{LoopTime, UnixMillis};
+#[cfg(feature = "disk")]
+use crate::engine::SharedStore;
 use crate::engine::{ChannelEvent, Engine, Output, Tick};
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, SubscriberKey};
@@ -78,7 +83,10 @@ use crate::ops::static_files::StaticFiles;
 use crate::protocols::call::Door;
 use token_expiry::TokenExpirations;
 
-pub(crate) use setup::ServerParts;
+pub(crate) use reloading::{ReloadParts, Taken};
+#[cfg(feature = "disk")]
+pub(crate) use setup::store_times;
+pub(crate) use setup::{ServerParts, http_settings};
 
 /// The state of each connection.
 #[derive(Debug, Default)]
@@ -124,6 +132,12 @@ pub(crate) struct Gateway {
     engine: Engine<Asker, LoopMessage>,
     batches: HashMap<ConnectionId, PendingBatch>,
     site: Site,
+    /// Resolves the host name of the back end.
+    resolver: Resolver,
+    reloads: Reloads,
+    /// The store on disk, if there is one.
+    #[cfg(feature = "disk")]
+    disk_store: Option<Arc<SharedStore>>,
     answering: Answering,
     preflight: Cors,
     admin_preflight: Cors,
@@ -269,6 +283,7 @@ impl Handler for Gateway {
         self.run(http, |gateway, http| match message {
             LoopMessage::Engine(mail) => gateway.engine.receive(now(http), mail),
             LoopMessage::Handle(request) => gateway.hear_handle(http, *request),
+            LoopMessage::Reload(mail) => gateway.take_reload_mail(http, *mail),
             // The results are processed at the end of this tick.
             #[cfg(feature = "disk")]
             LoopMessage::StoreReady => {}
@@ -279,9 +294,11 @@ impl Handler for Gateway {
         self.run(http, |gateway, http| gateway.do_chore(http, chore));
     }
 
-    fn signalled(&mut self, _: &mut Http<'_, Self>, signal: i32) {
-        let signal = signals::name(signal);
-        tracing::info!("{signal} received: settings are read at the start only, and nothing was reloaded");
+    fn signalled(&mut self, http: &mut Http<'_, Self>, signal: i32) {
+        if signals::is_reload(signal) {
+            return self.run(http, |gateway, http| gateway.reload(http, None));
+        }
+        tracing::info!("{} received: it has no effect. SIGHUP reloads the settings", signals::name(signal));
     }
 
     /// Ends the tick. This is the only callback that calls [`pump`](Self::pump) itself, since it

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealed::{Place, Resolver, fault};
+use sealed_http::Settings;
+use sealed_http::codec::Limits as HttpLimits;
 use sealed_http::site::{Cors, Origins};
 use slab::Slab;
 
@@ -14,19 +16,20 @@ use super::console::SlowSince;
 use super::hooks::Site;
 use super::inside::Readers;
 use super::metering::Meter;
+use super::reloading::{ReloadParts, Reloads};
 use super::token_expiry::TokenExpirations;
 use crate::access::Authorizer;
 use crate::access::client::ClientTracker;
-use crate::access::token::{AdminKeys, Verifier};
+use crate::access::token::AdminKeys;
 use crate::config::Config;
-use crate::config::rules::Rules;
 #[cfg(feature = "disk")]
-use crate::engine::{DiskStore, SharedStore, Wake};
+use crate::engine::{DiskStore, SharedStore, StoreTimes, Wake};
 use crate::engine::{Engine, MemoryStore, ShardLimits, Store};
 #[cfg(feature = "sim")]
 use crate::engine::{StoreFaults, UnreliableStore};
 use crate::handle::{LoopMessage, LoopThread};
 use crate::hub::{Hub, HubLimits};
+use crate::in_force::InForce;
 use crate::on_call::Judge;
 use crate::ops::health::{Listener, LoopWatchdog};
 use crate::ops::metrics::Metrics;
@@ -37,13 +40,13 @@ use crate::protocols::ENCODERS;
 /// The data that the loops of a server share.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerParts {
-    pub(crate) config: Arc<Config>,
-    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) in_force: InForce,
+    pub(crate) reload: ReloadParts,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) life: Option<Listener>,
     pub(crate) judge: Option<Judge>,
-    /// Resolves the host name of the back end, if there is one.
-    pub(crate) resolver: Option<Resolver>,
+    /// Resolves the host name of the back end.
+    pub(crate) resolver: Resolver,
     /// The store on disk, if there is one.
     #[cfg(feature = "disk")]
     pub(crate) disk_store: Option<Arc<SharedStore>>,
@@ -72,52 +75,106 @@ impl ServerParts {
     }
 }
 
+/// Returns the share of a loop in a limit of the whole server.
+fn share(whole: usize, loops: usize) -> usize {
+    whole.div_ceil(loops)
+}
+
+pub(super) fn hub_limits(in_force: &InForce, loops: usize) -> HubLimits {
+    let Config { limits, times, icomet, .. } = &*in_force.config;
+    HubLimits {
+        rules: in_force.rules.clone(),
+        encoders: ENCODERS,
+        subscribers_max: share(limits.subscribers_max, loops),
+        batch_bytes_max: limits.batch_bytes_max,
+        encoded_bytes_max: share(limits.encoded_bytes_max, loops),
+        linger: Duration::from_secs(times.channel_linger_s),
+        heartbeat: Duration::from_secs(times.heartbeat_s),
+        channel_silence_max: Duration::from_secs(icomet.polling_timeout_s),
+    }
+}
+
+pub(super) fn shard_limits(InForce { config, rules, .. }: &InForce, loops: usize) -> ShardLimits {
+    ShardLimits::new(config, rules.clone(), loops, Duration::from_secs(config.icomet.channel_timeout_s))
+}
+
+/// Returns the times of the store on disk.
+#[cfg(feature = "disk")]
+pub(crate) fn store_times(config: &Config) -> StoreTimes {
+    let rules = config.rules.iter().filter_map(|rule| rule.age_max_s);
+    let kept_for_max_s = rules.chain([config.history.age_max_s]).max().unwrap_or(config.history.age_max_s);
+    StoreTimes {
+        kept_for_max: Duration::from_secs(kept_for_max_s),
+        idle_max: Duration::from_secs(config.times.channel_idle_s),
+        key_age_max: Duration::from_secs(config.history.keys_age_max_s),
+    }
+}
+
+/// Returns the settings of the HTTP server.
+pub(crate) fn http_settings(config: &Config) -> Settings {
+    Settings {
+        limits: HttpLimits {
+            // A script tag publishes in the request line.
+            request_line_bytes_max: config.limits.head_bytes_max,
+            head_bytes_max: config.limits.head_bytes_max,
+            body_bytes_max: config.limits.message_bytes_max as u64,
+            ..HttpLimits::default()
+        },
+        request_timeout: Duration::from_secs(config.times.request_s),
+        body_timeout: Duration::from_secs(config.times.request_s),
+        idle_timeout: Duration::from_secs(config.times.keep_alive_s),
+        ..Settings::default()
+    }
+}
+
+fn origins(any: bool, listed: &[String]) -> Origins {
+    if any { Origins::Any } else { Origins::Listed(listed.to_vec()) }
+}
+
+/// Returns what pages of other origins may do at the front.
+pub(super) fn front_cors(config: &Config) -> Cors {
+    Cors {
+        origins: origins(config.front.allows_any_origin(), &config.front.origins),
+        methods: "GET, HEAD, POST, OPTIONS",
+        headers: allowed_headers(&config.front.headers).into(),
+        exposed: if fault!("retry-after-hidden") { "" } else { "Retry-After, WWW-Authenticate" },
+        max_age_s: "86400",
+    }
+}
+
+/// Returns what pages of other origins may do at the admin listener.
+pub(super) fn admin_cors(config: &Config) -> Cors {
+    Cors {
+        origins: origins(config.admin.allows_any_origin(), &config.admin.origins),
+        methods: "GET, HEAD, POST, DELETE, OPTIONS",
+        ..front_cors(config)
+    }
+}
+
 impl Gateway {
     pub(crate) fn new(shared: ServerParts, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store(&place);
-        let ServerParts { config, verifier, metrics, life, judge, resolver, .. } = shared;
+        let ServerParts { in_force, reload, metrics, life, judge, resolver, .. } = shared.clone();
         let (counters, refusals) = (metrics.counters.clone(), metrics.refusals.clone());
         let console = metrics.console.clone();
         let (loops, index) = (place.mailboxes.len(), place.index);
-        let share = |whole: usize| whole.div_ceil(loops);
-        let rules = Arc::new(Rules::new(&config));
-        let hub = Hub::new(HubLimits {
-            rules: rules.clone(),
-            encoders: ENCODERS,
-            subscribers_max: share(config.limits.subscribers_max),
-            batch_bytes_max: config.limits.batch_bytes_max,
-            encoded_bytes_max: share(config.limits.encoded_bytes_max),
-            linger: Duration::from_secs(config.times.channel_linger_s),
-            heartbeat: Duration::from_secs(config.times.heartbeat_s),
-            channel_silence_max: Duration::from_secs(config.icomet.polling_timeout_s),
-        });
-        let shard =
-            ShardLimits::new(&config, rules.clone(), loops, Duration::from_secs(config.icomet.channel_timeout_s));
-        let origins = |any: bool, listed: &[String]| if any { Origins::Any } else { Origins::Listed(listed.to_vec()) };
-        let preflight = Cors {
-            origins: origins(config.front.allows_any_origin(), &config.front.origins),
-            methods: "GET, HEAD, POST, OPTIONS",
-            headers: allowed_headers(&config.front.headers).into(),
-            exposed: if fault!("retry-after-hidden") { "" } else { "Retry-After, WWW-Authenticate" },
-            max_age_s: "86400",
-        };
-        let admin_preflight = Cors {
-            origins: origins(config.admin.allows_any_origin(), &config.admin.origins),
-            methods: "GET, HEAD, POST, DELETE, OPTIONS",
-            ..preflight.clone()
-        };
+        let InForce { config, rules, .. } = in_force.clone();
+        let (preflight, admin_preflight) = (front_cors(&config), admin_cors(&config));
         let answering = Answering {
             fields: answering(&preflight, &admin_preflight),
             refusals: RefusalLog::new(refusals, console),
             meter: Meter::new(counters.clone(), index),
         };
-        let with_demo = config.front.demo;
+        let shard = shard_limits(&in_force, loops);
+        let reloads = Reloads::new(reload, place.mailboxes.clone());
         Self {
             engine: Engine::new(index, place.mailboxes, shard, store, Duration::from_secs(config.times.reply_s)),
             index,
-            hub,
+            hub: Hub::new(hub_limits(&in_force, loops)),
+            reloads,
             batches: HashMap::new(),
-            site: Site::new(&config.hooks, resolver.as_ref()),
+            site: Site::new(&config.hooks, &resolver),
+            resolver,
             answering,
             preflight,
             admin_preflight,
@@ -125,10 +182,12 @@ impl Gateway {
             token_expirations: TokenExpirations::new(Duration::from_secs(config.auth.warning_s)),
             client_tracker: ClientTracker::new(&config, loops),
             arrivals: HashMap::new(),
-            authorizer: Authorizer::new(verifier, &config, rules.clone()),
+            authorizer: Authorizer::new(in_force.verifier, &config, rules.clone()),
             rules,
+            files: StaticFiles::new(config.front.demo),
             config,
-            files: StaticFiles::new(with_demo),
+            #[cfg(feature = "disk")]
+            disk_store: shared.disk_store,
             counters,
             metrics,
             life: life.filter(|_| index == 0),

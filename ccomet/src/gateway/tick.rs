@@ -75,6 +75,8 @@ impl Gateway {
         self.pump(http);
         self.count_ended(http);
         let delay = self.engine.post(now(http));
+        self.adopt_settings(http);
+        let delay = self.post_reload_mail().into_iter().chain(delay).min();
         let delay = if self.hub.has_ready_followers() || self.hub.is_resuming() { Some(Duration::ZERO) } else { delay };
         if let Some(delay) = delay
             && self.wakes_in.is_none_or(|wakes_in| delay < wakes_in)

@@ -36,6 +36,11 @@ impl TokenExpirations {
         Self { warning, tracked: HashMap::new() }
     }
 
+    /// Changes the time between a warning and the expiry, for warnings that are not sent yet.
+    pub(crate) fn set_warning(&mut self, warning: Duration) {
+        self.warning = warning;
+    }
+
     /// Registers a connection's stream with its expiry, if it has one.
     pub(crate) fn track(&mut self, id: ConnectionId, expires: Option<UnixMillis>) {
         match expires {

@@ -10,6 +10,7 @@ mod events;
 mod loop_thread;
 mod message;
 mod pending;
+mod reload;
 mod request;
 mod subscription;
 
@@ -24,16 +25,16 @@ pub use events::Events;
 pub(crate) use loop_thread::LoopThread;
 pub use message::{ChannelInfo, ChannelList, HistoryPage, Message, Position, Received};
 pub use pending::Pending;
+pub(crate) use reload::{NewSettings, ReloadAsker, ReloadMail, ReloadOutcome};
 pub(crate) use request::{HandleAsker, HandleRequest, LoopMessage};
 pub(crate) use subscription::Reader;
 pub use subscription::{Event, Start, Subscription};
 
-use crate::config::Config;
-use crate::config::rules::Rules;
 use crate::core::message::ChannelName;
 use crate::core::pattern::Pattern;
 use crate::engine::{Edge, Listed, Listing, Range, Reply, Request};
 use crate::hub;
+use crate::in_force::SharedInForce;
 use crate::protocols::native::publication::read_target;
 use events::Queue;
 use request::UntimedRequest;
@@ -83,14 +84,12 @@ pub struct Handle {
 struct Shared {
     mailboxes: Vec<Mailbox<LoopMessage>>,
     stopper: Stopper,
-    config: Arc<Config>,
-    rules: Rules,
+    in_force: Arc<SharedInForce>,
 }
 
 impl Handle {
-    pub(crate) fn new(mailboxes: Vec<Mailbox<LoopMessage>>, stopper: Stopper, config: Arc<Config>) -> Self {
-        let rules = Rules::new(&config);
-        Self { shared: Arc::new(Shared { mailboxes, stopper, config, rules }) }
+    pub(crate) fn new(mailboxes: Vec<Mailbox<LoopMessage>>, stopper: Stopper, in_force: Arc<SharedInForce>) -> Self {
+        Self { shared: Arc::new(Shared { mailboxes, stopper, in_force }) }
     }
 
     /// Publishes a message in a channel; for patterns, there is [`broadcast`](Self::broadcast). The
@@ -106,7 +105,8 @@ impl Handle {
     pub fn publish(&self, channel: &str, message: impl Into<Message>) -> Pending<Position> {
         let message = message.into();
         let checked = channel_named(channel).and_then(|channel| {
-            let bytes_max = self.shared.rules.bounds(self.shared.rules.find(&channel)).message_bytes_max;
+            let rules = self.shared.in_force.get().rules;
+            let bytes_max = rules.bounds(rules.find(&channel)).message_bytes_max;
             if message.len() > bytes_max {
                 return Err(HandleError::TooLarge { bytes_max });
             }
@@ -130,7 +130,7 @@ impl Handle {
     /// be in any number of channels.
     pub fn broadcast(&self, pattern: &Pattern, message: impl Into<Message>) -> Pending<u64> {
         let message = message.into();
-        let bytes_max = self.shared.config.limits.message_bytes_max;
+        let bytes_max = self.shared.in_force.get().config.limits.message_bytes_max;
         if message.len() > bytes_max {
             return Pending::ready(Err(HandleError::TooLarge { bytes_max }));
         }
@@ -191,7 +191,7 @@ impl Handle {
                 _ => return Pending::ready(Err(HandleError::BadPosition)),
             },
         };
-        let (limit, bytes_max) = (self.page_limit(limit), self.shared.config.limits.batch_bytes_max);
+        let (limit, bytes_max) = (self.page_limit(limit), self.shared.in_force.get().config.limits.batch_bytes_max);
         let range = Range { edge, is_backward: false, limit, bytes_max };
         self.ask_of(
             channel,
@@ -303,7 +303,7 @@ impl Handle {
     /// Returns the channels of a subscription, sorted, so that a position does not depend on the
     /// order in which they are named.
     fn channels<N: AsRef<str>>(&self, names: impl IntoIterator<Item = N>) -> Result<Vec<ChannelName>, HandleError> {
-        let count_max = self.shared.config.limits.channels_per_subscription_max;
+        let count_max = self.shared.in_force.get().config.limits.channels_per_subscription_max;
         let mut channels = Vec::new();
         for name in names {
             if channels.len() == count_max {
@@ -355,7 +355,7 @@ impl Handle {
     }
 
     fn page_limit(&self, limit: usize) -> usize {
-        limit.clamp(1, self.shared.config.limits.page_items_max)
+        limit.clamp(1, self.shared.in_force.get().config.limits.page_items_max)
     }
 }
 

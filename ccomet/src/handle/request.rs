@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::subscription::Reader;
-use super::{HandleError, Pending};
+use super::{HandleError, Pending, ReloadMail};
 use crate::core::message::{ChannelName, Draft};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::owner::Owner;
@@ -18,6 +18,8 @@ pub(crate) enum LoopMessage {
     Engine(Mail),
     /// A request of a handle. It is boxed, since most mail is smaller.
     Handle(Box<HandleRequest>),
+    /// A step of a reload of the settings.
+    Reload(Box<ReloadMail>),
     /// The store has results.
     #[cfg(feature = "disk")]
     StoreReady,
@@ -35,10 +37,16 @@ impl TryFrom<LoopMessage> for Mail {
     fn try_from(message: LoopMessage) -> Result<Self, LoopMessage> {
         match message {
             LoopMessage::Engine(mail) => Ok(mail),
-            LoopMessage::Handle(_) => Err(message),
+            LoopMessage::Handle(_) | LoopMessage::Reload(_) => Err(message),
             #[cfg(feature = "disk")]
             LoopMessage::StoreReady => Err(message),
         }
+    }
+}
+
+impl From<ReloadMail> for LoopMessage {
+    fn from(mail: ReloadMail) -> Self {
+        Self::Reload(Box::new(mail))
     }
 }
 

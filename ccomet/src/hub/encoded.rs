@@ -40,6 +40,11 @@ impl Encoded {
         Self { encoders, bytes_max, bytes: 0, held: HashMap::new(), order: VecDeque::new() }
     }
 
+    /// Changes the limit, from the next message on.
+    pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     pub(super) fn encoder(&self, format: Format) -> &'static dyn Encoder {
         self.encoders.get(format)
     }

@@ -128,6 +128,17 @@ impl Hub {
         }
     }
 
+    /// Changes the limits. Subscribers stay, also those beyond a lower limit.
+    pub(crate) fn set_limits(&mut self, limits: HubLimits) {
+        if !limits.rules.apply_as(&self.limits.rules) {
+            for (_, channel) in &mut self.channels {
+                channel.crowd_rule = limits.rules.find_for_readers(&channel.name);
+            }
+        }
+        self.encoded.set_bytes_max(limits.encoded_bytes_max);
+        self.limits = limits;
+    }
+
     /// Returns the key that the next subscriber will have.
     pub(crate) fn next_key(&self) -> SubscriberKey {
         SubscriberKey(self.subscribers.vacant_key() as u32)

@@ -1,4 +1,5 @@
-//! Signals that the server catches in addition to those that stop it.
+//! Signals that the server catches in addition to those that stop it: SIGHUP reloads the settings,
+//! and the others are logged.
 
 #[cfg(unix)]
 use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
@@ -6,9 +7,14 @@ use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 /// Signals that would end the process by default, and that operators send to reload settings or to
 /// reopen logs.
 #[cfg(unix)]
-pub(crate) const LOGGED: &[i32] = &[SIGHUP, SIGUSR1, SIGUSR2];
+pub(crate) const CAUGHT: &[i32] = &[SIGHUP, SIGUSR1, SIGUSR2];
 #[cfg(not(unix))]
-pub(crate) const LOGGED: &[i32] = &[];
+pub(crate) const CAUGHT: &[i32] = &[];
+
+/// Returns whether a signal reloads the settings.
+pub(crate) fn is_reload(signal: i32) -> bool {
+    CAUGHT.first() == Some(&signal)
+}
 
 /// Returns the name of a signal.
 #[cfg(unix)]

@@ -82,6 +82,8 @@ pub(crate) enum Call {
     Probe {
         channels: Vec<ChannelName>,
     },
+    /// Reloads the settings.
+    Reload,
     /// A call of the API of icomet.
     Icomet(icomet::IcometCall),
 }

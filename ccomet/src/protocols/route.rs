@@ -44,6 +44,10 @@ pub(crate) enum Ahead {
     Other,
 }
 
+/// The path at which the settings are reloaded, at the admin listener.
+const RELOAD_PATH: &str = "/reload";
+const RELOAD_METHODS: &str = "POST, OPTIONS";
+
 /// Reads a request.
 pub(crate) fn read(door: Door, request: &Request<'_>, config: &Config) -> Result<Call, RefusedCall> {
     read_by(&PROTOCOLS, &Incoming { door, head: &request.head, body: request.body, config })
@@ -66,6 +70,13 @@ pub(crate) fn read_ahead(door: Door, head: &RequestHead<'_>, config: &Config) ->
 /// Reads a request in one of these protocols.
 pub(super) fn read_by(protocols: &[&dyn Protocol], incoming: &Incoming<'_>) -> Result<Call, RefusedCall> {
     refuse_packed(incoming)?;
+    if incoming.door == Door::Admin && incoming.head.path() == RELOAD_PATH {
+        return match incoming.head.method() {
+            Method::Post => Ok(Call::Reload),
+            Method::Options => Ok(Call::Preflight { allow: RELOAD_METHODS }),
+            _ => Err(RefusedCall::method(RELOAD_METHODS)),
+        };
+    }
     let mut spoken = spoken(protocols, incoming.door, incoming.config);
     if let Some(call) = spoken.find_map(|protocol| protocol.read(incoming)) {
         return call;

@@ -48,6 +48,11 @@ pub(crate) struct Movements {
 }
 
 impl Movements {
+    /// Changes the most joins and leaves that wait. Those that wait stay.
+    pub(crate) fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
     pub(crate) fn new(max: usize) -> Self {
         Self { max, waiting: VecDeque::new(), reporting: 0, attempts: 0, dropped: 0 }
     }

@@ -36,6 +36,8 @@ pub(crate) enum Full {
 #[derive(Debug, Default)]
 struct Share {
     waiting: VecDeque<u32>,
+    /// Whether the client is among those with a question that may be sent.
+    is_ready: bool,
     sent: usize,
     bytes: usize,
 }
@@ -54,6 +56,12 @@ pub(crate) struct Turns<C> {
 }
 
 impl<C: Copy + Eq + Hash> Turns<C> {
+    /// Changes the bounds. Questions that are open stay.
+    pub(crate) fn set_bounds(&mut self, hooks: &Hooks) {
+        let Self { all, each, .. } = Self::new(hooks);
+        (self.all, self.each) = (all, each);
+    }
+
     pub(crate) fn new(hooks: &Hooks) -> Self {
         let bytes = hooks.questions_bytes_max;
         let all = QuestionBounds { questions: hooks.questions_max, bytes, sent: hooks.connections_max };
@@ -87,7 +95,8 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         let share = self.shares.entry(client).or_default();
         share.waiting.push_back(question);
         share.bytes += bytes;
-        if share.waiting.len() == 1 && share.sent < each.sent {
+        if !share.is_ready && share.sent < each.sent {
+            share.is_ready = true;
             self.ready.push_back(client);
         }
         (self.count, self.bytes) = (self.count + 1, all_bytes);
@@ -105,7 +114,8 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         let share = self.shares.get_mut(&client)?;
         let question = share.waiting.pop_front()?;
         share.sent += 1;
-        if !share.waiting.is_empty() && share.sent < each.sent {
+        share.is_ready = !share.waiting.is_empty() && share.sent < each.sent;
+        if share.is_ready {
             self.ready.push_back(client);
         }
         self.sent += 1;
@@ -116,7 +126,8 @@ impl<C: Copy + Eq + Hash> Turns<C> {
     pub(crate) fn over(&mut self, client: C, is_limited: bool, question: u32, was_sent: bool, bytes: usize) {
         let each = self.bounds(is_limited);
         let Some(share) = self.shares.get_mut(&client) else { return };
-        let was_ready = !share.waiting.is_empty() && share.sent < each.sent;
+        // The bounds may have changed since the last call.
+        let was_ready = share.is_ready;
         if was_sent {
             share.sent = share.sent.saturating_sub(1);
             self.sent = self.sent.saturating_sub(1);
@@ -125,6 +136,7 @@ impl<C: Copy + Eq + Hash> Turns<C> {
         }
         share.bytes = share.bytes.saturating_sub(bytes);
         let is_ready = !share.waiting.is_empty() && share.sent < each.sent;
+        share.is_ready = is_ready;
         if share.waiting.is_empty() && share.sent == 0 {
             self.shares.remove(&client);
         }

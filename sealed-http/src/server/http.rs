@@ -397,6 +397,12 @@ impl<H: Handler> Http<'_, H> {
         self.cx.mailbox()
     }
 
+    /// Changes the settings of the server on this loop. They apply to what arrives from now on;
+    /// deadlines that are set stay.
+    pub fn set_settings(&mut self, settings: crate::Settings) {
+        self.shared.settings = settings;
+    }
+
     /// Starts an orderly shutdown, as a signal does.
     pub fn stop(&mut self) {
         self.cx.stop();

@@ -123,6 +123,17 @@ impl ClientTracker {
         }
     }
 
+    /// Changes the rules and limits. Connections keep the decision that was made when they came;
+    /// the rules apply to each request that a trusted proxy forwards.
+    pub(crate) fn set_config(&mut self, config: &Config, loops: usize) {
+        let mut changed = Self::new(config, loops);
+        self.throttle.set_limits(&config.limits, loops);
+        std::mem::swap(&mut self.throttle, &mut changed.throttle);
+        changed.visitors = std::mem::take(&mut self.visitors);
+        changed.body_bytes = self.body_bytes;
+        *self = changed;
+    }
+
     /// Registers a new connection; without an address, that of a client of a Unix socket.
     pub(crate) fn accepted(&mut self, id: ConnectionId, door: Door, ip: Option<IpAddr>, now: LoopTime) -> Entrance {
         if ip.is_none() && fault!("unix-client-barred") {

@@ -162,6 +162,12 @@ impl Throttle {
         }
     }
 
+    /// Changes the limits. What addresses hold and owe stays.
+    pub(super) fn set_limits(&mut self, limits: &Limits, loops: usize) {
+        let Self { entries, places, hand, .. } = std::mem::replace(self, Self::new(limits, loops));
+        (self.entries, self.places, self.hand) = (entries, places, hand);
+    }
+
     /// Returns the number of addresses in the table.
     pub(super) fn addresses(&self) -> usize {
         self.entries.len()

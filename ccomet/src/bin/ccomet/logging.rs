@@ -14,8 +14,11 @@ use tracing_subscriber::EnvFilter;
 /// The maximum number of lines that wait to be written. Further lines are dropped and counted.
 const QUEUED_LINES_MAX: usize = 8_192;
 
+/// Changes the filter of the log.
+pub(crate) type SetLevel = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Starts the log with the filter `level`. The log is complete when the guard has been dropped.
-pub(crate) fn start(level: &str) -> Result<WorkerGuard, Box<dyn std::error::Error>> {
+pub(crate) fn start(level: &str) -> Result<(WorkerGuard, SetLevel), Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(level)?;
     let dropped = Arc::new(OnceLock::new());
     let output = Output { inner: io::stderr(), unwritten: 0, dropped: dropped.clone(), reported: 0 };
@@ -27,12 +30,26 @@ pub(crate) fn start(level: &str) -> Result<WorkerGuard, Box<dyn std::error::Erro
         .with_env_filter(filter)
         // Escape codes are for terminals, unless NO_COLOR is set.
         .with_ansi(is_for_people || fault!("colours-in-a-file"));
-    if fault!("unwritten-log-ends-process") {
-        builder.with_writer(io::stderr).init();
+    let set_level: SetLevel = if fault!("unwritten-log-ends-process") {
+        let builder = builder.with_writer(io::stderr).with_filter_reloading();
+        let filter = builder.reload_handle();
+        builder.init();
+        Box::new(move |level| change(level, |level| filter.reload(level)))
     } else {
-        builder.log_internal_errors(false).with_writer(writer).init();
+        let builder = builder.log_internal_errors(false).with_writer(writer).with_filter_reloading();
+        let filter = builder.reload_handle();
+        builder.init();
+        Box::new(move |level| change(level, |level| filter.reload(level)))
+    };
+    Ok((guard, set_level))
+}
+
+/// Parses and sets a filter. Its text was checked with the other settings.
+fn change(level: &str, set: impl FnOnce(EnvFilter) -> Result<(), tracing_subscriber::reload::Error>) {
+    let changed = EnvFilter::try_new(level).map_err(|error| error.to_string());
+    if let Err(error) = changed.and_then(|level| set(level).map_err(|error| error.to_string())) {
+        tracing::warn!("the level of the log stays as it was: {error}");
     }
-    Ok(guard)
 }
 
 /// Writes lines, and counts lost lines.

@@ -14,7 +14,7 @@ mod token;
 use std::io::Write;
 use std::process::ExitCode;
 
-use ccomet::{Config, Server};
+use ccomet::{Config, Reload, Server};
 use clap::{Parser, Subcommand};
 
 use crate::client::Client;
@@ -90,7 +90,7 @@ A token, with a key in the settings:
   ccomet --config ccomet.toml token --sub ann --subscribe 'news.*' --publish chat --ttl 3600
 
 SIGTERM and SIGINT let the server drain: waiting polls are answered, streams are asked to reconnect later.
-A second signal ends it at once.";
+A second signal ends it at once. SIGHUP reloads the settings, and drops no client.";
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -150,7 +150,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Some(Command::Store(store)) => return store.run(config.store.path.as_deref()),
         _ => {}
     }
-    let _log = logging::start(&config.log.level)?;
+    let (_log, set_level) = logging::start(&config.log.level)?;
     descriptors::raise_limit(config.limits.connections_max);
 
     let demo = config.front.demo;
@@ -166,6 +166,14 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // Standard output may be closed, which must not keep the server from running.
     let _ = std::io::stdout().write_all(announcement.as_bytes());
     service_manager::keep_informed(&mut server);
+    let options = arguments.options.clone();
+    server.reload_from(move || settings(&options));
+    server.on_reload(move |step| {
+        if let Reload::Applied(config) = step {
+            set_level(&config.log.level);
+        }
+        service_manager::note_reload(step);
+    });
     server.run()?;
     Ok(())
 }

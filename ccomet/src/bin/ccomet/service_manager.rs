@@ -5,7 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use ccomet::{Life, Server, Sockets};
+use ccomet::{Life, Reload, Server, Sockets};
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
@@ -45,8 +45,22 @@ pub(crate) fn keep_informed(server: &mut Server) {
     tell(NotifyState::Ready);
 }
 
+/// Reports a step of a reload.
+pub(crate) fn note_reload(step: Reload<'_>) {
+    match (step, NotifyState::monotonic_usec_now()) {
+        // The service manager compares this time with that of its request.
+        (Reload::Begun, Ok(now)) => tell_all(&[NotifyState::Reloading, now]),
+        (Reload::Begun, Err(_)) => {}
+        _ => tell(NotifyState::Ready),
+    }
+}
+
 fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+    tell_all(&[state]);
+}
+
+fn tell_all(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot notify the service manager");
     }
 }

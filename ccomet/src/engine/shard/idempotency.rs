@@ -85,6 +85,11 @@ enum Found {
 }
 
 impl Idempotency {
+    /// Changes the limits. Keys beyond them are dropped when the next key comes.
+    pub(super) fn set_limits(&mut self, limits: KeyLimits) {
+        self.limits = limits;
+    }
+
     pub(super) fn new(limits: KeyLimits) -> Self {
         Self {
             limits,

@@ -226,6 +226,20 @@ impl Shard {
         }
     }
 
+    /// Changes the limits. Channels stay; what they keep beyond a lower limit is dropped by the next
+    /// sweeps.
+    pub(crate) fn set_limits(&mut self, limits: ShardLimits) {
+        if !limits.rules.apply_as(&self.limits.rules) {
+            for (_, channel) in &mut self.channels {
+                channel.rule = limits.rules.find(&channel.name);
+            }
+        }
+        self.watch.set_period(limits.use_max);
+        self.keys.set_limits(limits.keys);
+        self.owners.set_limits(limits.owners);
+        self.limits = limits;
+    }
+
     #[cfg(feature = "sim")]
     pub(crate) fn add_to(&self, all: &mut crate::core::holdings::Holdings, seen: &mut crate::core::holdings::Seen) {
         all.channels += self.channels.len();

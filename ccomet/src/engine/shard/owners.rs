@@ -104,6 +104,11 @@ impl Counted {
 }
 
 impl Owners {
+    /// Changes the limits. A client keeps the channels that it has.
+    pub(super) fn set_limits(&mut self, limits: OwnerLimits) {
+        self.limits = limits;
+    }
+
     pub(super) fn new(limits: OwnerLimits) -> Self {
         let mut accounts = Slab::new();
         accounts.insert(Account::default());

@@ -31,7 +31,7 @@ pub use disk::StoreError;
 #[cfg(feature = "disk")]
 pub use disk::tools::{BackedUp, Damage, Salvaged, SegmentStats, StoreStats, StoreTools};
 #[cfg(feature = "disk")]
-pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, Wake};
+pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes, Wake};
 pub(crate) use memory::MemoryStore;
 #[cfg(feature = "sim")]
 pub use unreliable::StoreFaults;

@@ -15,7 +15,7 @@ pub(super) struct Limit {
 
 /// Returns the limits of the server.
 pub(super) fn limits(page: &Page) -> impl Iterator<Item = Limit> {
-    let Config { limits, history, store, .. } = &*page.metrics.config;
+    let Config { limits, history, store, .. } = &*page.moment.config;
     let limit = |name, most: usize, used| Limit { name, most: most as u64, used };
     let open = page.metrics.counters.iter().flat_map(|one| one.connections.as_flattened());
     let memory = [

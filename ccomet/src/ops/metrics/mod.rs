@@ -38,7 +38,6 @@ pub(crate) struct Metrics {
     pub(crate) watches: Vec<Watch>,
     pub(crate) refusals: Arc<RefusalCounts>,
     pub(crate) console: Arc<Console>,
-    pub(crate) config: Arc<Config>,
     pub(crate) started: OnceLock<UnixMillis>,
     /// Set if the process is that of the server, and not of a simulation.
     pub(crate) has_process: bool,
@@ -47,6 +46,8 @@ pub(crate) struct Metrics {
 /// What only the loop that answers can say.
 #[derive(Debug)]
 pub(crate) struct Moment {
+    /// The settings in force.
+    pub(crate) config: Arc<Config>,
     /// The problems of the server, other than that it is shutting down.
     pub(crate) problems: Vec<HealthProblem>,
     pub(crate) is_draining: bool,

@@ -60,7 +60,7 @@ use crate::core::window::HistoryLimits;
 use crate::engine::Tick;
 
 pub use error::StoreError;
-pub(crate) use settings::{LogSync, StoreSettings};
+pub(crate) use settings::{LogSync, StoreSettings, StoreTimes};
 pub(crate) use shared::{Crews, SharedStore, Wake};
 
 /// The time between two looks whether a full disk has room again.

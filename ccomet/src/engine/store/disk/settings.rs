@@ -36,14 +36,21 @@ pub(crate) struct StoreSettings {
     pub(crate) waiting_bytes_max: usize,
     /// The bytes of the log at which the oldest messages are dropped.
     pub(crate) bytes_max: u64,
-    /// The longest time for which messages of any channel are kept.
-    pub(crate) kept_for_max: Duration,
-    /// The time for which a channel stays of which nothing is kept.
-    pub(crate) idle_max: Duration,
+    /// The first times.
+    pub(crate) times: StoreTimes,
     /// The memory of the index.
     pub(crate) cache_bytes: usize,
     /// The number of messages of a channel that are in memory at most.
     pub(crate) window_max: usize,
+}
+
+/// The times of a store that can change while it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StoreTimes {
+    /// The longest time for which messages of any channel are kept.
+    pub(crate) kept_for_max: Duration,
+    /// The time for which a channel stays of which nothing is kept.
+    pub(crate) idle_max: Duration,
     /// The time for which idempotency keys are remembered.
     pub(crate) key_age_max: Duration,
 }

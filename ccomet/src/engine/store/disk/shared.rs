@@ -21,7 +21,7 @@ use super::log::{AppendError, Log, segment_name};
 use super::places::SegmentId;
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Salt};
 use super::retention::Compacted;
-use super::settings::StoreSettings;
+use super::settings::{StoreSettings, StoreTimes};
 use crate::core::health::HealthProblem;
 use crate::core::position::Epoch;
 use crate::core::tally::StoreFigures;
@@ -100,6 +100,7 @@ struct Inbox {
 #[derive(Debug)]
 pub(crate) struct SharedStore {
     pub(super) settings: StoreSettings,
+    times: Mutex<StoreTimes>,
     pub(super) directory: Directory,
     pub(super) salt: Salt,
     pub(super) crews: Crews,
@@ -161,6 +162,7 @@ impl SharedStore {
         let Parts { settings, directory, lock, crews, index, log, salt, last_channel, last_epoch } = parts;
         let written = log.position();
         Self {
+            times: Mutex::new(settings.times),
             settings,
             directory,
             salt,
@@ -190,6 +192,16 @@ impl SharedStore {
         if let Some(inbox) = self.inboxes.get(index) {
             *lock(&inbox.wake) = Some(wake);
         }
+    }
+
+    /// Returns the times of the store.
+    pub(super) fn times(&self) -> StoreTimes {
+        *lock(&self.times)
+    }
+
+    /// Changes the times of the store.
+    pub(crate) fn set_times(&self, times: StoreTimes) {
+        *lock(&self.times) = times;
     }
 
     /// Returns the number of a new channel.

@@ -67,11 +67,13 @@ impl Bench {
             places_at_once: 1_024,
             waiting_bytes_max: 1 << 20,
             bytes_max: 1 << 40,
-            kept_for_max: Duration::from_secs(3_600),
-            idle_max: Duration::from_secs(3_600),
+            times: StoreTimes {
+                kept_for_max: Duration::from_secs(3_600),
+                idle_max: Duration::from_secs(3_600),
+                key_age_max: Duration::from_secs(300),
+            },
             cache_bytes: 1 << 20,
             window_max: 10,
-            key_age_max: Duration::from_secs(300),
         };
         Self {
             disk: sim.disk(),
