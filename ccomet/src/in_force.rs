@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::access::token::{AuthError, Verifier};
-use crate::config::Config;
+use crate::access::token::Verifier;
 use crate::config::rules::Rules;
+use crate::config::tls::ListenersTls;
+use crate::config::{Config, ConfigError};
 
 /// The settings in force.
 #[derive(Debug, Clone)]
@@ -13,13 +14,16 @@ pub(crate) struct InForce {
     pub(crate) config: Arc<Config>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) rules: Arc<Rules>,
+    /// The certificates, for connections that are accepted from now on.
+    pub(crate) tls: ListenersTls,
 }
 
 impl InForce {
-    /// Prepares a configuration. Reads the keys.
-    pub(crate) fn new(config: Config) -> Result<Self, AuthError> {
+    /// Prepares a configuration. Reads the files of keys and certificates.
+    pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
+        let tls = ListenersTls::read(&config)?;
         let verifier = Arc::new(Verifier::new(&config.auth)?);
-        Ok(Self { rules: Arc::new(Rules::new(&config)), verifier, config: Arc::new(config) })
+        Ok(Self { rules: Arc::new(Rules::new(&config)), verifier, tls, config: Arc::new(config) })
     }
 }
 

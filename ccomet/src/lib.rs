@@ -68,6 +68,7 @@
 //! - `cli`, on by default: the binary, with its command line and the writer of its log. A program
 //!   that embeds the server does not need it: `default-features = false, features = ["disk"]`.
 //! - `disk`, on by default: the store on disk ([`Storage`]).
+//! - `tls`, on by default: TLS on the listeners ([`Tls`]).
 //! - `sim`: the server on a simulated network, for tests.
 //!
 //! # Structure of the source
@@ -109,7 +110,7 @@ pub use config::rules::{Rule, Who};
 pub use config::webhooks::{Hooks, WhenDown};
 pub use config::{
     Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Layers, Limits, Log, Source,
-    Storage, SyncMode, Times, listen_address, parse_seconds,
+    Storage, SyncMode, Times, Tls, listen_address, parse_seconds,
 };
 #[cfg(feature = "disk")]
 pub use engine::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};

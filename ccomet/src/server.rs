@@ -14,7 +14,7 @@ use crate::config::{Admin, Config, ConfigError, socket_mode};
 use crate::engine::{Crews, LogSync, SharedStore, StoreSettings};
 #[cfg(feature = "disk")]
 use crate::gateway::store_times;
-use crate::gateway::{Gateway, ReloadParts, ServerParts, Taken, http_settings};
+use crate::gateway::{Acceptors, Gateway, ReloadParts, ServerParts, Taken, http_settings};
 use crate::handle::{Handle, LoopMessage};
 use crate::in_force::{InForce, SharedInForce};
 use crate::on_call::{CallInfo, Decision, Judge};
@@ -26,6 +26,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::refusals::RefusalCounts;
 use crate::ops::reload::{Reload, ReloadListener, SettingsSource};
 use crate::ops::signals;
+use crate::protocols::call::Door;
 
 /// Threads that look up the host name of the back end, for all loops.
 const LOOKUPS_MAX: usize = 2;
@@ -164,17 +165,20 @@ impl Server {
         if config.store.path.is_some() {
             return Err(ConfigError::NoDisk.into());
         }
+        let in_force = InForce::new(config)?;
+        let config = &in_force.config;
+        let acceptors = Acceptors::new(&in_force.tls);
         // The order matters: the number of a listener identifies it.
-        let front =
-            open_listener(&mut pool, ("front", &config.front.listen, &config.front.socket_mode), sockets.front)?;
-        let admin =
-            open_listener(&mut pool, ("admin", &config.admin.listen, &config.admin.socket_mode), sockets.admin)?;
-        let in_force = InForce::new(config).map_err(ConfigError::from)?;
+        let Config { front, admin, .. } = &**config;
+        let listen = acceptors.listen(Door::Front, Listen::on(&front.listen));
+        let front = open_listener(&mut pool, ("front", &front.listen, &front.socket_mode), listen, sockets.front)?;
+        let listen = acceptors.listen(Door::Admin, Listen::on(&admin.listen));
+        let admin = open_listener(&mut pool, ("admin", &admin.listen, &admin.socket_mode), listen, sockets.admin)?;
         let shared_in_force = Arc::new(SharedInForce::new(in_force.clone()));
         let workers = (machine.workers)(1, RELOADS_WAITING_MAX);
         Ok(Self {
             pool,
-            reload: ReloadParts::new(workers, taken, shared_in_force.clone()),
+            reload: ReloadParts::new(workers, taken, acceptors, shared_in_force.clone()),
             in_force,
             shared_in_force,
             front,
@@ -372,12 +376,13 @@ impl Server {
 fn open_listener(
     pool: &mut Pool<LoopMessage>,
     how: (&'static str, &Address, &str),
+    listen: Listen,
     socket: Option<TcpListener>,
 ) -> Result<Address, Error> {
     let (listener, address, mode) = how;
     let bound = match socket {
-        Some(socket) => pool.adopt_listener(socket, Listen::on(address)),
-        None => pool.listen(address).and_then(|bound| match bound.address.path().zip(socket_mode(mode)) {
+        Some(socket) => pool.adopt_listener(socket, listen),
+        None => pool.listen(listen).and_then(|bound| match bound.address.path().zip(socket_mode(mode)) {
             Some((path, mode)) => permit(path, mode)
                 .map(|()| bound)
                 .map_err(|source| sealed::Error::Listen { address: address.to_string(), source }),

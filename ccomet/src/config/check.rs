@@ -8,6 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::auth::is_key;
 use super::listen::{beyond_loopback, socket_mode};
 use super::table::{Settings, check};
+use super::tls::ListenersTls;
 use super::{Api, Config, is_field_name, is_origin};
 use crate::access::token::{AuthError, Verifier};
 use crate::config::rules::Rules;
@@ -106,6 +107,37 @@ pub enum ConfigError {
     /// The admin listener would be open to every client of a proxy.
     #[error("admin.proxy_protocol is set: name the networks whose clients may connect through a proxy (admin.allow)")]
     ProxiedAdmin,
+    /// A file that a setting names cannot be read.
+    #[error("cannot read {path}, which {setting} names")]
+    ReadFor {
+        /// The setting.
+        setting: String,
+        /// The file.
+        path: String,
+        /// The error of the operating system.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A certificate or a key cannot be used.
+    #[error("{setting}: {path}: {fault}")]
+    Tls {
+        /// The setting.
+        setting: String,
+        /// The file.
+        path: String,
+        /// The fault, and what to do.
+        fault: String,
+    },
+    /// A listener is to speak TLS, and to get the names of its clients by the PROXY protocol, which
+    /// comes before TLS.
+    #[error(
+        "{0}.tls and {0}.proxy_protocol are both set: a proxy that uses the PROXY protocol has to end TLS itself, or to \
+         pass connections on without the protocol"
+    )]
+    ProxiedTls(&'static str),
+    /// The program was built without TLS.
+    #[error("front.tls or admin.tls is set, and this program was built without the feature `tls`")]
+    NoTls,
     /// The program was built without the store on disk.
     #[error("store.path is set, and this program was built without the feature `disk`")]
     NoDisk,
@@ -180,7 +212,7 @@ fn too_long(name: &'static str, what: &str, max: usize, len: usize) -> ConfigErr
 
 impl Config {
     /// Checks that each setting is valid, and that the settings are consistent. Reads the files of
-    /// keys.
+    /// keys and certificates.
     ///
     /// # Errors
     /// The first setting that is wrong, with its name.
@@ -220,7 +252,16 @@ impl Config {
         if self.admin.apis.contains(&Api::Classic) {
             return Err(ConfigError::ClassicAdmin);
         }
+        for (name, has_tls, is_proxied) in [
+            ("front", front.tls.is_some(), front.proxy_protocol),
+            ("admin", self.admin.tls.is_some(), self.admin.proxy_protocol),
+        ] {
+            if has_tls && is_proxied {
+                return Err(ConfigError::ProxiedTls(name));
+            }
+        }
         Verifier::new(&self.auth)?;
+        ListenersTls::read(self)?;
         self.check_names()?;
         self.check_all_ranges()?;
         let hooks = &self.hooks;

@@ -185,7 +185,10 @@ impl Place {
                 Err(self.wrong_type(value, "a list of tables, such as [{ id = \"main\", secret = \"…\" }]"))
             }
             (Form::List, _) => Err(self.wrong_type(value, "a list of texts, such as [\"one\", \"two\"]")),
-            (Form::Table, _) => Err(self.wrong_type(value, "a table, such as { subscribe = [\"news.*\"] }")),
+            (Form::Table, _) => {
+                let allowed = format!("a table, such as {}", self.row.example_of_table());
+                Err(self.wrong_type(value, &allowed))
+            }
         }
     }
 

@@ -25,9 +25,18 @@ impl Row {
         match kind {
             "bool" => Form::Switch,
             "u16" | "u32" | "u64" | "usize" | "NonZeroUsize" => Form::Number(self.unit()),
-            "Anonymous" => Form::Table,
+            "Anonymous" | "Tls" => Form::Table,
             list if list.starts_with("Vec<") => Form::List,
             _ => Form::Text,
+        }
+    }
+
+    /// Returns an example of a table.
+    pub(crate) fn example_of_table(&self) -> &'static str {
+        if self.kind.contains("Tls") {
+            "{ cert = \"/etc/ccomet/fullchain.pem\", key = \"/etc/ccomet/privkey.pem\" }"
+        } else {
+            "{ subscribe = [\"news.*\"], publish = [], presence = [] }"
         }
     }
 

@@ -276,7 +276,7 @@ fn in_toml(row: &Row, text: &str) -> Result<String, String> {
     match row.form() {
         _ if is_toml => Ok(trimmed.to_owned()),
         Form::List => Err(format!("is not a list in TOML, such as {}", example_of_list(row))),
-        Form::Table => Err("is not a table in TOML, such as { subscribe = [\"news.*\"] }".to_owned()),
+        Form::Table => Err(format!("is not a table in TOML, such as {}", row.example_of_table())),
         Form::Text | Form::Switch | Form::Number(_) => Ok(toml::Value::from(text).to_string()),
     }
 }
@@ -317,7 +317,7 @@ mod tests {
                 (_, Some(toml::Value::String(text))) => text,
                 (_, Some(value)) => value.to_string(),
                 (Form::List, None) => "[]".to_owned(),
-                (Form::Table, None) => "{}".to_owned(),
+                (Form::Table, None) => row.example_of_table().to_owned(),
                 (_, None) => "a text".to_owned(),
             };
             if text.is_empty() {

@@ -5,6 +5,7 @@
 //! - `limits.rs`, `auth.rs`, `rules.rs`, `storage.rs`, `webhooks.rs`: sections; those of the
 //!   listeners and the log are here.
 //! - `listen.rs`, `networks.rs`, `forwarded_by.rs`, `words.rs`: values that need parsing.
+//! - `tls.rs`: the certificates of the listeners.
 //! - `form.rs`, `document.rs`: the names, types and units of the settings of a file, by the table.
 //! - `layers.rs`: settings from a file, the environment and flags.
 //! - `check.rs`: validation, also of settings that depend on each other.
@@ -30,6 +31,7 @@ mod schema;
 mod storage;
 pub(crate) mod table;
 mod template;
+pub(crate) mod tls;
 pub(crate) mod webhooks;
 mod words;
 
@@ -53,6 +55,7 @@ pub use limits::{History, Icomet, IcometAuth, Limits, Times};
 pub use listen::listen_address;
 pub(crate) use listen::socket_mode;
 pub use storage::{Storage, SyncMode};
+pub use tls::Tls;
 pub use words::parse_seconds;
 
 /// The whole configuration, as in the TOML file. A setting that is missing in the file has its
@@ -100,6 +103,10 @@ settings! {
         /// Permissions of the file of the Unix socket, in octal, such as `660`; empty: those that
         /// the process gives new files. A client needs the permission to write.
         socket_mode: String = "" => String::new(), applied_by = restart;
+        /// Files of the certificate and its key, with which the front speaks TLS: `https` and
+        /// `wss`. Without them, it speaks plain HTTP.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls: Option<Tls> = none, applied_by = reload_unless_switched;
         /// Networks whose clients may connect; empty: all. A bare address, here and in the other
         /// lists, is a network of one address.
         #[serde(deserialize_with = "networks::read")]
@@ -153,6 +160,9 @@ settings! {
         /// Permissions of the file of the Unix socket, as for the front. Every client that may
         /// write to it may use the listener.
         socket_mode: String = "" => String::new(), applied_by = restart;
+        /// Files of the certificate and its key, with which the listener speaks TLS.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls: Option<Tls> = none, applied_by = reload_unless_switched;
         /// Networks whose clients may connect. The list is required if the listener is not on
         /// loopback.
         #[serde(deserialize_with = "networks::read")]

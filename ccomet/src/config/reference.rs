@@ -108,6 +108,7 @@ fn applied_by(applied: Applied) -> &'static str {
     match applied {
         Applied::ByReload => "reload",
         Applied::ByReloadIfLower => "reload, if lower",
+        Applied::ByReloadUnlessSwitched => "reload; restart to switch on or off",
         Applied::ByRestart => "restart",
     }
 }
@@ -122,13 +123,14 @@ pub(super) fn values(kind: &str) -> &'static str {
         "IcometAuth" => "`none`, `token`",
         "WhenDown" => "`refuse`, `allow`",
         "Who" => "`anyone`, `token`, `admin`",
-        "Option<PathBuf>" => "path of a directory",
+        "Option<PathBuf>" => "path",
         "SyncMode" => "`commit`, `interval`, `never`",
         "Pattern" => "name or pattern",
         "Vec<IpNet>" => "list of networks",
         "Vec<Pattern>" => "list of names and patterns",
         "Vec<String>" | "Vec<Secret>" => "list of texts",
         "Vec<Key>" => "list of [keys](../ccomet/API.md#tokens)",
+        "Option<Tls>" => "table of `cert` and `key`, the paths of two files in PEM",
         "Option<Anonymous>" => "table of the lists `subscribe`, `publish`, `presence`",
         _ => "",
     }

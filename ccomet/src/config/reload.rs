@@ -50,6 +50,7 @@ mod tests {
             ("SyncMode", _) => "\"never\"",
             ("Vec<IpNet>", _) => "[\"192.0.2.0/24\"]",
             ("Vec<Key>", _) => "[{ id = \"k\", algorithm = \"HS256\", secret = \"s\" }]",
+            ("Option<Tls>", _) => "{ cert = \"a.pem\", key = \"b.pem\" }",
             ("Option<Anonymous>", _) => "{ subscribe = [\"a\"] }",
             ("Vec<Api>", _) => "[\"icomet\"]",
             (kind, _) if kind.starts_with("Vec<") => "[\"a\"]",
@@ -71,7 +72,7 @@ mod tests {
                 let start = format!("| `{}` |", row.name);
                 let line = lines.lines().find(|line| line.starts_with(&start)).expect("a row");
                 let is_applied = line.contains("| reload |") || line.contains("| reload, if lower |");
-                assert_ne!(is_applied, line.contains("| restart |"), "{line}");
+                assert_ne!(is_applied, line.contains("| restart |") || line.contains("restart to switch"), "{line}");
                 let (applied, needing) = if is_applied { (vec![name], vec![]) } else { (vec![], vec![name]) };
                 assert_eq!(
                     (&changes.applied[..], &changes.needing_restart[..]),

@@ -37,6 +37,8 @@ pub(crate) enum Applied {
     ByReload,
     /// A reload if the new value is lower, and otherwise a restart.
     ByReloadIfLower,
+    /// A reload if the setting was there before and still is, and otherwise a restart.
+    ByReloadUnlessSwitched,
     /// A restart.
     ByRestart,
 }
@@ -98,7 +100,7 @@ pub(crate) fn check(
 /// has no greatest value, but seconds have to fit into 64 bits as milliseconds. A default other
 /// than a number, `true`, `false`, `[]` or `none` stands there as in TOML, and after `=>` as in
 /// Rust. Range and code are optional; a row has a range if it is a number. A reload applies a
-/// setting, unless the row has `applied_by = restart` or `applied_by = reload_if_lower`.
+/// setting, unless the row has `applied_by = restart`, or another word of the macro.
 macro_rules! settings {
     (
         $(#[doc = $about:literal])*
@@ -195,10 +197,12 @@ macro_rules! settings {
 
     (@applied) => { $crate::config::table::Applied::ByReload };
     (@applied reload_if_lower) => { $crate::config::table::Applied::ByReloadIfLower };
+    (@applied reload_unless_switched) => { $crate::config::table::Applied::ByReloadUnlessSwitched };
     (@applied restart) => { $crate::config::table::Applied::ByRestart };
 
     (@is_kept $new:expr, $running:expr) => { false };
     (@is_kept $new:expr, $running:expr, reload_if_lower) => { $new > $running };
+    (@is_kept $new:expr, $running:expr, reload_unless_switched) => { $new.is_some() != $running.is_some() };
     (@is_kept $new:expr, $running:expr, restart) => { true };
 
     (@option) => { None };

@@ -92,7 +92,7 @@ fn shown(section: &Section, row: &Row) -> String {
         ("loops", _) => "4".to_owned(),
         ("store.path", _) => "\"/var/lib/ccomet\"".to_owned(),
         ("rules.channels", _) => "\"chat.*\"".to_owned(),
-        (_, Form::Table) => "{ subscribe = [\"news.*\"], publish = [], presence = [] }".to_owned(),
+        (_, Form::Table) => row.example_of_table().to_owned(),
         ("rules.age_max_s", _) => "\"7 d\"".to_owned(),
         (_, Form::Number(Unit::Bytes)) if is_example => "\"64 KiB\"".to_owned(),
         (_, Form::Number(_)) if is_example => row.bounds().0.max(100).to_string(),
@@ -150,7 +150,10 @@ mod tests {
         let uncommented = |line: &str| line.strip_prefix('#').unwrap_or(line).to_owned() + "\n";
         let all: String = template().lines().filter(is_setting).map(uncommented).collect();
         let read = document::read(&all).expect(&all);
-        read.config.check().expect(&all);
+        let mut config = read.config.clone();
+        // These files do not exist.
+        (config.front.tls, config.admin.tls) = (None, None);
+        config.check().expect(&all);
         let defaults = toml::Table::try_from(Config::default()).expect("TOML");
         for (section, row) in form::all() {
             let name = full_name(section, row);

@@ -83,7 +83,7 @@ use crate::ops::static_files::StaticFiles;
 use crate::protocols::call::Door;
 use token_expiry::TokenExpirations;
 
-pub(crate) use reloading::{ReloadParts, Taken};
+pub(crate) use reloading::{Acceptors, ReloadParts, Taken};
 #[cfg(feature = "disk")]
 pub(crate) use setup::store_times;
 pub(crate) use setup::{ServerParts, http_settings};

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealed::{ConnectionId, Mailbox, PostError, Workers};
+use sealed::{ConnectionId, Listen, Mailbox, PostError, Workers};
 use sealed_http::{Http, Problem as Details};
 use serde_json::json;
 
@@ -19,11 +19,15 @@ use crate::access::Authorizer;
 use crate::access::token::AdminKeys;
 use crate::config::Config;
 use crate::config::table::Changes;
+use crate::config::tls::ListenersTls;
+#[cfg(feature = "tls")]
+use crate::config::tls::TlsConfig;
 use crate::core::problem::Problem;
 use crate::handle::{LoopMessage, NewSettings, ReloadAsker, ReloadMail, ReloadOutcome};
 use crate::in_force::{InForce, SharedInForce};
 use crate::ops::reload::{Reload, ReloadListener, SettingsSource};
 use crate::ops::static_files::StaticFiles;
+use crate::protocols::call::Door;
 use crate::protocols::format::response::json_response;
 
 /// The time after which mail that found no room is posted again.
@@ -37,6 +41,46 @@ pub(crate) struct Taken {
     pub(crate) admin: bool,
 }
 
+/// The TLS of the listeners, whose certificates can be replaced.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Acceptors {
+    #[cfg(feature = "tls")]
+    all: [Option<sealed::tls::Acceptor>; 2],
+}
+
+impl Acceptors {
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables))]
+    pub(crate) fn new(ListenersTls { front, admin }: &ListenersTls) -> Self {
+        #[cfg(feature = "tls")]
+        let acceptor = |tls: &Option<TlsConfig>| tls.clone().map(sealed::tls::Acceptor::new);
+        Self {
+            #[cfg(feature = "tls")]
+            all: [acceptor(front), acceptor(admin)],
+        }
+    }
+
+    /// Returns how the front, or the admin listener, accepts connections.
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables, clippy::unused_self))]
+    pub(crate) fn listen(&self, door: Door, listen: Listen) -> Listen {
+        #[cfg(feature = "tls")]
+        if let Some(acceptor) = &self.all[usize::from(door == Door::Admin)] {
+            return listen.tls(acceptor.clone());
+        }
+        listen
+    }
+
+    /// Replaces the certificates, for connections that are accepted from now on.
+    #[cfg_attr(not(feature = "tls"), allow(unused_variables, clippy::unused_self))]
+    fn set(&self, ListenersTls { front, admin }: &ListenersTls) {
+        #[cfg(feature = "tls")]
+        for (acceptor, tls) in self.all.iter().zip([front, admin]) {
+            if let (Some(acceptor), Some(tls)) = (acceptor, tls) {
+                acceptor.replace(tls.clone());
+            }
+        }
+    }
+}
+
 /// What reloads need, for all loops.
 #[derive(Debug, Clone)]
 pub(crate) struct ReloadParts {
@@ -44,13 +88,14 @@ pub(crate) struct ReloadParts {
     pub(crate) listener: Option<ReloadListener>,
     workers: Workers,
     taken: Taken,
+    acceptors: Acceptors,
     /// The settings in force, for handles.
     shared: Arc<SharedInForce>,
 }
 
 impl ReloadParts {
-    pub(crate) fn new(workers: Workers, taken: Taken, shared: Arc<SharedInForce>) -> Self {
-        Self { source: None, listener: None, workers, taken, shared }
+    pub(crate) fn new(workers: Workers, taken: Taken, acceptors: Acceptors, shared: Arc<SharedInForce>) -> Self {
+        Self { source: None, listener: None, workers, taken, acceptors, shared }
     }
 }
 
@@ -242,7 +287,7 @@ impl Gateway {
         self.rules = in_force.rules.clone();
         self.hub.set_limits(hub_limits(&in_force, loops));
         self.engine.set_limits(shard_limits(&in_force, loops), Duration::from_secs(config.times.reply_s));
-        self.authorizer = Authorizer::new(in_force.verifier, &config, in_force.rules);
+        self.authorizer = Authorizer::new(in_force.verifier.clone(), &config, in_force.rules.clone());
         self.admin_keys = AdminKeys::new(&config.admin.keys);
         self.token_expirations.set_warning(Duration::from_secs(config.auth.warning_s));
         self.client_tracker.set_config(&config, loops);
@@ -253,6 +298,9 @@ impl Gateway {
             self.files = StaticFiles::new(config.front.demo);
         }
         self.set_origins(http, &config);
+        if self.index == 0 {
+            self.reloads.parts.acceptors.set(&in_force.tls);
+        }
         http.set_settings(http_settings(&config));
         #[cfg(feature = "disk")]
         if let Some(store) = self.disk_store.as_ref().filter(|_| self.index == 0) {

@@ -111,8 +111,8 @@ fn main() -> ExitCode {
 }
 
 /// Returns the URL of a listener, or the path of a Unix socket.
-fn url(address: &sealed::Address) -> String {
-    address.inet().map_or_else(|| address.to_string(), |address| format!("http://{address}"))
+fn url(scheme: &str, address: &sealed::Address) -> String {
+    address.inet().map_or_else(|| address.to_string(), |address| format!("{scheme}://{address}"))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
@@ -154,15 +154,17 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     descriptors::raise_limit(config.limits.connections_max);
 
     let demo = config.front.demo;
+    let scheme = |tls: &Option<_>| if tls.is_some() { "https" } else { "http" };
+    let (front_scheme, admin_scheme) = (scheme(&config.front.tls), scheme(&config.admin.tls));
     let mut server = Server::bind_with(config, service_manager::sockets()?)?;
     // This comes before the announcement: a program that starts the server may stop it as soon as
     // it knows the addresses.
     server.stop_on_signals()?;
     let chat = match server.front().inet() {
-        Some(front) if demo => format!("chat   http://{front}/chat.html\n"),
+        Some(front) if demo => format!("chat   {front_scheme}://{front}/chat.html\n"),
         _ => String::new(),
     };
-    let announcement = format!("front  {}\nadmin  {}\n{chat}", url(server.front()), url(server.admin()));
+    let announcement = format!("front  {}\nadmin  {}\n{chat}", url(front_scheme, server.front()), url(admin_scheme, server.admin()));
     // Standard output may be closed, which must not keep the server from running.
     let _ = std::io::stdout().write_all(announcement.as_bytes());
     service_manager::keep_informed(&mut server);

@@ -1,0 +1,103 @@
+//! The certificates of the listeners.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, ConfigError};
+
+/// No certificate file is larger; a larger file was named by mistake.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The certificate of a listener, and its key, as files in PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate, followed by the other certificates of its chain.
+    pub cert: PathBuf,
+    /// The private key of the certificate, without a passphrase.
+    pub key: PathBuf,
+}
+
+/// What a listener needs to speak TLS, made of its files.
+#[cfg(feature = "tls")]
+pub(crate) type TlsConfig = Arc<sealed::tls::rustls::ServerConfig>;
+/// Without the feature `tls`, there is none.
+#[cfg(not(feature = "tls"))]
+pub(crate) type TlsConfig = Arc<std::convert::Infallible>;
+
+/// The TLS of both listeners.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListenersTls {
+    pub(crate) front: Option<TlsConfig>,
+    pub(crate) admin: Option<TlsConfig>,
+}
+
+impl ListenersTls {
+    /// Reads the files of both listeners.
+    pub(crate) fn read(config: &Config) -> Result<Self, ConfigError> {
+        let read = |name, tls: &Option<Tls>| tls.as_ref().map(|tls| read(name, tls)).transpose();
+        Ok(Self { front: read("front.tls", &config.front.tls)?, admin: read("admin.tls", &config.admin.tls)? })
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn read(_: &'static str, _: &Tls) -> Result<TlsConfig, ConfigError> {
+    Err(ConfigError::NoTls)
+}
+
+#[cfg(feature = "tls")]
+fn read(name: &'static str, Tls { cert, key }: &Tls) -> Result<TlsConfig, ConfigError> {
+    use sealed::tls::rustls::{Error as Rustls, InconsistentKeys};
+    use sealed::tls::{self, Error};
+
+    let (cert_pem, key_pem) = (read_file(&format!("{name}.cert"), cert)?, read_file(&format!("{name}.key"), key)?);
+    let wrong = |part: &str, path: &Path, fault: String| ConfigError::Tls {
+        setting: format!("{name}.{part}"),
+        path: path.display().to_string(),
+        fault,
+    };
+    let text_of = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+    let (cert_text, key_text) = (text_of(&cert_pem), text_of(&key_pem));
+    if !cert_text.contains("-----BEGIN CERTIFICATE-----") {
+        let swapped =
+            if cert_text.contains("PRIVATE KEY-----") { ", but a private key, which belongs in `key`" } else { "" };
+        return Err(wrong(
+            "cert",
+            cert,
+            format!("it has no certificate in PEM (-----BEGIN CERTIFICATE-----){swapped}"),
+        ));
+    }
+    if key_text.contains("ENCRYPTED") {
+        let remedy = "the key has a passphrase, which the server cannot know; `openssl pkey` writes it without one";
+        return Err(wrong("key", key, remedy.to_owned()));
+    }
+    if !key_text.contains("PRIVATE KEY-----") {
+        return Err(wrong("key", key, "it has no private key in PEM (-----BEGIN PRIVATE KEY-----)".to_owned()));
+    }
+    let mut config = tls::server_config(&cert_pem, &key_pem).map_err(|error| match error {
+        Error::Rustls(Rustls::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            wrong("key", key, format!("the key does not belong to the first certificate in {}", cert.display()))
+        }
+        Error::Rustls(Rustls::InvalidCertificate(why)) => {
+            wrong("cert", cert, format!("the first certificate cannot be used: {why}"))
+        }
+        Error::Rustls(why) => wrong("key", key, format!("the key cannot be used: {why}")),
+        Error::Pem(why) => wrong("cert", cert, format!("this file or {} is damaged: {why}", key.display())),
+        why => wrong("cert", cert, why.to_string()),
+    })?;
+    // The server has no HTTP/2.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+#[cfg(feature = "tls")]
+fn read_file(setting: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let failed =
+        |source| ConfigError::ReadFor { setting: setting.to_owned(), path: path.display().to_string(), source };
+    if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
+        return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
+    }
+    std::fs::read(path).map_err(failed)
+}
