@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::access::token::Verifier;
 use crate::config::rules::Rules;
-use crate::config::tls::ListenersTls;
+use crate::config::tls::TlsParts;
 use crate::config::{Config, ConfigError};
 
 /// The settings in force.
@@ -15,17 +15,21 @@ pub(crate) struct InForce {
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) rules: Arc<Rules>,
     /// The certificates, for connections that are accepted from now on.
-    pub(crate) tls: ListenersTls,
+    pub(crate) tls: TlsParts,
 }
 
 impl InForce {
     /// Prepares a configuration. Reads the files of keys and certificates.
     pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
-        let tls = ListenersTls::read(&config)?;
+        let tls = TlsParts::read(&config)?;
         let verifier = Arc::new(Verifier::new(&config.auth)?);
         Ok(Self { rules: Arc::new(Rules::new(&config)), verifier, tls, config: Arc::new(config) })
     }
 }
+
+/// Keys that were fetched, together with those of the settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys(pub(crate) Arc<Verifier>);
 
 /// The settings in force, for handles: any thread may read them. Loops have copies of their own.
 #[derive(Debug)]

@@ -69,6 +69,16 @@ impl Authorizer {
         Self { verifier, anonymous, patterns, icomet_has_tokens, cookie, rules, origins }
     }
 
+    /// Returns the verifier of tokens.
+    pub(crate) fn verifier(&self) -> &Arc<Verifier> {
+        &self.verifier
+    }
+
+    /// Changes the verifier of tokens.
+    pub(crate) fn set_verifier(&mut self, verifier: Arc<Verifier>) {
+        self.verifier = verifier;
+    }
+
     /// Returns what a client of the front may do at a time of the calendar; an error if it may not
     /// do this call.
     pub(crate) fn admit<'a>(
@@ -212,6 +222,7 @@ impl From<Refused> for Problem {
         match refused {
             Refused::Expired => Self::TokenExpired,
             Refused::NotYet => Self::TokenNotYet,
+            Refused::KeysPending => Self::KeysUnavailable,
             why => Self::TokenInvalid(why),
         }
     }

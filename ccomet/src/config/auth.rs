@@ -8,6 +8,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::table::settings;
+use crate::config::webhooks::{BackEndPlace, without_query};
 use crate::core::pattern::Pattern;
 
 settings! {
@@ -15,6 +16,17 @@ settings! {
     pub struct Auth in [auth] {
         /// Keys whose tokens are accepted. With several, a token has to name its key (`kid`).
         keys: Vec<Key> = [];
+        /// File with further keys as a JSON Web Key Set (JWKS): RSA keys for RS256, P-256 keys for
+        /// ES256, and Ed25519 keys for `EdDSA`. Keys of other kinds are ignored.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        jwks_file: Option<PathBuf> = none;
+        /// URL of a key set (JWKS), `https://` or `http://`, such as that of an identity provider:
+        /// keys as in `jwks_file`. The server fetches it at the start, every `jwks_refresh_s`, and
+        /// at most once a minute if a token names a key that is not known. If that fails, the keys
+        /// stay as they were. Empty: none.
+        jwks_url: String = "" => String::new();
+        /// Time after which the key set is fetched again.
+        jwks_refresh_s: u64 = 3_600 s, [60..=604_800 s];
         /// Audience that a token has to name (`aud`). Without it, a token must name none.
         #[serde(skip_serializing_if = "Option::is_none")]
         audience: Option<String> = none;
@@ -37,7 +49,7 @@ impl Auth {
     pub(crate) fn of_anonymous(&self) -> Anonymous {
         match &self.anonymous {
             Some(anonymous) => anonymous.clone(),
-            None if self.keys.is_empty() => {
+            None if !self.has_keys() => {
                 let all = || vec![Pattern::all()];
                 Anonymous { subscribe: all(), publish: all(), presence: all() }
             }
@@ -45,10 +57,31 @@ impl Auth {
         }
     }
 
+    /// Returns whether tokens are accepted from any source of keys.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty() || self.jwks_file.is_some() || !self.jwks_url.is_empty()
+    }
+
+    /// Returns whether the key set is fetched with TLS.
+    pub(crate) fn has_secure_key_set(&self) -> bool {
+        self.jwks_url.starts_with("https://")
+    }
+
+    /// Returns the server of the key set; `None` if the URL is not valid.
+    pub(crate) fn key_set_place(&self) -> Option<BackEndPlace> {
+        let (scheme, port) = if self.has_secure_key_set() { ("https://", 443) } else { ("http://", 80) };
+        BackEndPlace::of(&self.jwks_url, scheme, port)
+    }
+
+    /// Returns the URL of the key set for logs.
+    pub(crate) fn shown_jwks_url(&self) -> &str {
+        without_query(&self.jwks_url)
+    }
+
     /// Returns whether all clients of the front need a token to publish or subscribe.
     pub(crate) fn is_closed(&self) -> bool {
         let anonymous = self.of_anonymous();
-        !self.keys.is_empty() && anonymous.subscribe.is_empty() && anonymous.publish.is_empty()
+        self.has_keys() && anonymous.subscribe.is_empty() && anonymous.publish.is_empty()
     }
 }
 
@@ -79,10 +112,10 @@ pub struct Key {
     /// HS256: a file that holds the secret; a line break at its end is not part of the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<PathBuf>,
-    /// `EdDSA`: the public key, as PEM, or its 32 bytes in Base64.
+    /// `EdDSA`, RS256, ES256: the public key, as PEM; for `EdDSA` also its 32 bytes in Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
-    /// `EdDSA`: a file that holds the public key.
+    /// `EdDSA`, RS256, ES256: a file that holds the public key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key_file: Option<PathBuf>,
 }
@@ -95,6 +128,10 @@ pub enum Algorithm {
     HS256,
     /// Ed25519: a private key signs, and its public key verifies.
     EdDSA,
+    /// RSA with SHA-256 (PKCS #1 v1.5), with keys of 2,048 to 8,192 bits.
+    RS256,
+    /// ECDSA on the curve P-256 with SHA-256.
+    ES256,
 }
 
 /// The minimum length of a key of the admin listener, in bytes.

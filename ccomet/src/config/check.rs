@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::auth::is_key;
 use super::listen::{beyond_loopback, socket_mode};
 use super::table::{Settings, check};
-use super::tls::ListenersTls;
+use super::tls::TlsParts;
 use super::{Api, Config, is_field_name, is_origin};
 use crate::access::token::{AuthError, Verifier};
 use crate::config::rules::Rules;
@@ -135,8 +135,19 @@ pub enum ConfigError {
          pass connections on without the protocol"
     )]
     ProxiedTls(&'static str),
+    /// The URL of the key set is malformed.
+    #[error("auth.jwks_url = {0:?} is neither 'https://HOST[:PORT]/PATH' nor 'http://HOST[:PORT]/PATH'")]
+    KeySetUrl(String),
+    /// The system has no root certificates, with which to check the server of the key set.
+    #[error(
+        "auth.jwks_url has https, and there are no root certificates to check its server with ({0}). Install the package \
+         ca-certificates, or name a file in the environment variable SSL_CERT_FILE"
+    )]
+    NoRoots(String),
     /// The program was built without TLS.
-    #[error("front.tls or admin.tls is set, and this program was built without the feature `tls`")]
+    #[error(
+        "front.tls, admin.tls, or https in auth.jwks_url needs TLS, and this program was built without the feature `tls`"
+    )]
     NoTls,
     /// The program was built without the store on disk.
     #[error("store.path is set, and this program was built without the feature `disk`")]
@@ -260,8 +271,11 @@ impl Config {
                 return Err(ConfigError::ProxiedTls(name));
             }
         }
+        if !self.auth.jwks_url.is_empty() && self.auth.key_set_place().is_none() {
+            return Err(ConfigError::KeySetUrl(self.auth.jwks_url.clone()));
+        }
         Verifier::new(&self.auth)?;
-        ListenersTls::read(self)?;
+        TlsParts::read(self)?;
         self.check_names()?;
         self.check_all_ranges()?;
         let hooks = &self.hooks;

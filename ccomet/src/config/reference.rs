@@ -17,7 +17,7 @@ pub(crate) static TOP: Section = Section {
         kind: "Option<NonZeroUsize>",
         default: "none",
         range: Some("1 to 1_024"),
-        applied: Applied::ByRestart,
+        applied: Applied::Restart,
         meaning: "Event loops, each with a thread. By default there is one for each core.",
         ..NUMBER
     }],
@@ -106,10 +106,10 @@ fn shown(row: &Row) -> (String, String) {
 /// Returns the event by which a change takes effect.
 fn applied_by(applied: Applied) -> &'static str {
     match applied {
-        Applied::ByReload => "reload",
-        Applied::ByReloadIfLower => "reload, if lower",
-        Applied::ByReloadUnlessSwitched => "reload; restart to switch on or off",
-        Applied::ByRestart => "restart",
+        Applied::Reload => "reload",
+        Applied::ReloadIfLower => "reload, if lower",
+        Applied::ReloadUnlessSwitched => "reload; restart to switch on or off",
+        Applied::Restart => "restart",
     }
 }
 

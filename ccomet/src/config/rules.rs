@@ -88,7 +88,7 @@ pub(super) const NUMBER: Row = Row {
     default: "",
     range: None,
     answers: None,
-    applied: Applied::ByReload,
+    applied: Applied::Reload,
     meaning: "",
 };
 const CLIENTS: Row = Row { kind: "Who", default: "\"anyone\"", answers: Some("not_allowed"), ..NUMBER };
@@ -262,13 +262,12 @@ impl Rules {
         self.rules.get(usize::from(self.find(channel).0))
     }
 
-    /// Returns whether the rules apply to the same channels as others: the [`RuleId`] of each
-    /// channel is the same.
+    /// Returns whether [`find`](Self::find) and [`find_for_readers`](Self::find_for_readers) find
+    /// the same rule for each channel as with others.
     pub(crate) fn apply_as(&self, others: &Self) -> bool {
-        let kinds =
-            |rules: &Self| rules.rules.iter().map(|rule| (rule.channels.clone(), rule.subscribers_max)).collect();
-        let (mine, theirs): (Vec<_>, Vec<_>) = (kinds(self), kinds(others));
-        mine == theirs
+        let crowds = |rules: &Self| rules.bounds.iter().map(|bounds| bounds.subscribers_max).collect::<Vec<_>>();
+        let of = |rule: &Rule| (rule.channels.clone(), rule.subscribers_max.is_some());
+        self.rules.iter().map(of).eq(others.rules.iter().map(of)) && crowds(self) == crowds(others)
     }
 
     /// Returns all rules; those that take precedence come first.

@@ -34,13 +34,13 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Applied {
     /// A reload.
-    ByReload,
+    Reload,
     /// A reload if the new value is lower, and otherwise a restart.
-    ByReloadIfLower,
+    ReloadIfLower,
     /// A reload if the setting was there before and still is, and otherwise a restart.
-    ByReloadUnlessSwitched,
+    ReloadUnlessSwitched,
     /// A restart.
-    ByRestart,
+    Restart,
 }
 
 /// The names of the settings that differ between two configurations.
@@ -195,10 +195,10 @@ macro_rules! settings {
         concat!(settings!(@text $min $($unit)?), " to ", settings!(@text $max $($max_unit)?))
     };
 
-    (@applied) => { $crate::config::table::Applied::ByReload };
-    (@applied reload_if_lower) => { $crate::config::table::Applied::ByReloadIfLower };
-    (@applied reload_unless_switched) => { $crate::config::table::Applied::ByReloadUnlessSwitched };
-    (@applied restart) => { $crate::config::table::Applied::ByRestart };
+    (@applied) => { $crate::config::table::Applied::Reload };
+    (@applied reload_if_lower) => { $crate::config::table::Applied::ReloadIfLower };
+    (@applied reload_unless_switched) => { $crate::config::table::Applied::ReloadUnlessSwitched };
+    (@applied restart) => { $crate::config::table::Applied::Restart };
 
     (@is_kept $new:expr, $running:expr) => { false };
     (@is_kept $new:expr, $running:expr, reload_if_lower) => { $new > $running };

@@ -91,6 +91,7 @@ fn shown(section: &Section, row: &Row) -> String {
     match (full_name(section, row).as_str(), row.form()) {
         ("loops", _) => "4".to_owned(),
         ("store.path", _) => "\"/var/lib/ccomet\"".to_owned(),
+        ("auth.jwks_file", _) => "\"/etc/ccomet/jwks.json\"".to_owned(),
         ("rules.channels", _) => "\"chat.*\"".to_owned(),
         (_, Form::Table) => row.example_of_table().to_owned(),
         ("rules.age_max_s", _) => "\"7 d\"".to_owned(),
@@ -152,7 +153,7 @@ mod tests {
         let read = document::read(&all).expect(&all);
         let mut config = read.config.clone();
         // These files do not exist.
-        (config.front.tls, config.admin.tls) = (None, None);
+        (config.front.tls, config.admin.tls, config.auth.jwks_file) = (None, None, None);
         config.check().expect(&all);
         let defaults = toml::Table::try_from(Config::default()).expect("TOML");
         for (section, row) in form::all() {

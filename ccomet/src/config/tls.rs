@@ -1,6 +1,8 @@
 //! The certificates of the listeners.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "tls")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Config, ConfigError};
 
 /// No certificate file is larger; a larger file was named by mistake.
+#[cfg(feature = "tls")]
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The certificate of a listener, and its key, as files in PEM.
@@ -23,23 +26,53 @@ pub struct Tls {
 /// What a listener needs to speak TLS, made of its files.
 #[cfg(feature = "tls")]
 pub(crate) type TlsConfig = Arc<sealed::tls::rustls::ServerConfig>;
+/// What the client that fetches key sets needs to speak TLS.
+#[cfg(feature = "tls")]
+pub(crate) type TlsConnector = sealed::tls::Connector;
 /// Without the feature `tls`, there is none.
 #[cfg(not(feature = "tls"))]
 pub(crate) type TlsConfig = Arc<std::convert::Infallible>;
+#[cfg(not(feature = "tls"))]
+pub(crate) type TlsConnector = std::convert::Infallible;
 
-/// The TLS of both listeners.
+/// The TLS of both listeners, and of the client that fetches key sets.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ListenersTls {
+pub(crate) struct TlsParts {
     pub(crate) front: Option<TlsConfig>,
     pub(crate) admin: Option<TlsConfig>,
+    pub(crate) key_set: Option<TlsConnector>,
 }
 
-impl ListenersTls {
-    /// Reads the files of both listeners.
+impl TlsParts {
+    /// Reads the files of both listeners, and the root certificates of the system if they are
+    /// needed.
     pub(crate) fn read(config: &Config) -> Result<Self, ConfigError> {
         let read = |name, tls: &Option<Tls>| tls.as_ref().map(|tls| read(name, tls)).transpose();
-        Ok(Self { front: read("front.tls", &config.front.tls)?, admin: read("admin.tls", &config.admin.tls)? })
+        let key_set = config.auth.has_secure_key_set().then(connector).transpose()?;
+        Ok(Self { front: read("front.tls", &config.front.tls)?, admin: read("admin.tls", &config.admin.tls)?, key_set })
     }
+}
+
+#[cfg(not(feature = "tls"))]
+fn connector() -> Result<TlsConnector, ConfigError> {
+    Err(ConfigError::NoTls)
+}
+
+/// Returns a connector that trusts the root certificates of the system.
+#[cfg(feature = "tls")]
+fn connector() -> Result<TlsConnector, ConfigError> {
+    use sealed::tls::rustls::{ClientConfig, RootCertStore, crypto};
+
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    let no_roots = |why: String| ConfigError::NoRoots(why);
+    if roots.is_empty() {
+        return Err(no_roots(found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string)));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| no_roots(error.to_string()))?;
+    Ok(TlsConnector::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 #[cfg(not(feature = "tls"))]

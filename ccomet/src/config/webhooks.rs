@@ -85,6 +85,30 @@ pub(crate) struct BackEndPlace {
     pub(crate) path: String,
 }
 
+/// Returns a URL for logs, without its query, which may be secret.
+pub(crate) fn without_query(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(url, _)| url)
+}
+
+impl BackEndPlace {
+    /// Returns the place that a URL names; `None` if it is not a valid URL that begins with the
+    /// scheme.
+    pub(crate) fn of(url: &str, scheme: &str, default_port: u16) -> Option<Self> {
+        let rest = url.strip_prefix(scheme)?;
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        let is_fine = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'@');
+        let with_port = authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let (host, port) = with_port.unwrap_or((authority, default_port));
+        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_host = match in_brackets {
+            Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && !host.contains([':', '[', ']', '?']),
+        };
+        let host = in_brackets.unwrap_or(host);
+        (is_host && is_fine(host) && is_fine(path)).then(|| Self { host: host.to_owned(), port, path: path.to_owned() })
+    }
+}
+
 impl Hooks {
     /// Returns the time for an answer, and for a question to wait for its turn.
     pub(crate) fn timeout(&self) -> Duration {
@@ -93,27 +117,12 @@ impl Hooks {
 
     /// Returns the place of the back end; `None` if the URL is not a valid HTTP URL.
     pub(crate) fn place(&self) -> Option<BackEndPlace> {
-        let rest = self.url.strip_prefix("http://")?;
-        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        let is_fine = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#' && byte != b'@');
-        let with_port = authority.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-        let (host, port) = with_port.unwrap_or((authority, 80));
-        let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let is_host = match in_brackets {
-            Some(host) => host.parse::<Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && !host.contains([':', '[', ']', '?']),
-        };
-        let host = in_brackets.unwrap_or(host);
-        (is_host && is_fine(host) && is_fine(path)).then(|| BackEndPlace {
-            host: host.to_owned(),
-            port,
-            path: path.to_owned(),
-        })
+        BackEndPlace::of(&self.url, "http://", 80)
     }
 
     /// Returns the URL for logs, without its query, which may be secret.
     pub(crate) fn shown_url(&self) -> &str {
-        self.url.split_once('?').map_or(&self.url, |(url, _)| url)
+        without_query(&self.url)
     }
 
     /// Returns whether the back end is asked, and gets credentials that a browser sends by itself

@@ -100,6 +100,8 @@ pub(crate) enum Problem {
     TokenExpired,
     SubjectChanged,
     TokenNotYet,
+    /// The token's key is not known, and `auth.jwks_url` has not been fetched yet.
+    KeysUnavailable,
     NotAllowed(Denial),
     Forbidden,
     NotFound,
@@ -220,6 +222,7 @@ impl Problem {
             Self::SubjectChanged => (403, "subject_changed"),
             Self::TokenExpired => (401, "token_expired"),
             Self::TokenNotYet => (401, "token_not_yet"),
+            Self::KeysUnavailable => (503, "keys_unavailable"),
             Self::NotAllowed(_) => (403, "not_allowed"),
             Self::Forbidden => (403, "forbidden"),
             Self::WrongToken => (401, "wrong_token"),
@@ -292,6 +295,7 @@ impl Problem {
             Self::SubjectChanged => "The token has another subject ('sub'). Open another connection with it.",
             Self::TokenExpired => "The token has expired.",
             Self::TokenNotYet => "The token is not valid yet ('nbf').",
+            Self::KeysUnavailable => "The server has not got the keys of tokens yet. Try again later.",
             Self::NotAllowed(why) => match why {
                 Denial::Anonymous => "Clients without a token may not do this.",
                 Denial::Token => "The token does not allow this.",

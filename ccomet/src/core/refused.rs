@@ -8,6 +8,9 @@ pub enum Refused {
     /// signatures.
     #[error("the token is malformed, or not signed by a key of this server")]
     Invalid,
+    /// Its key is not known, and the keys of `auth.jwks_url` have not been fetched yet.
+    #[error("the keys of tokens have not been fetched yet (auth.jwks_url)")]
+    KeysPending,
     /// The request has two different tokens.
     #[error("the request has two different tokens")]
     Ambiguous,

@@ -25,6 +25,7 @@ use crate::on_call::KeptFields;
 use crate::protocols::call::Call;
 use crate::webhooks::{
     Answers, BackEndAnswer, Full, Movements, Question, QuestionDigest, QuestionKind, Turns, Verdict, is_ambient,
+    reason_of,
 };
 
 /// The maximum length of an answer, in bytes; a longer one counts as a failure.
@@ -142,8 +143,7 @@ impl Site {
         }
     }
 
-    /// Changes the hooks. Questions that are open stay, and those that wait go to the new back end,
-    /// if there is one. Answers that were kept are asked for anew.
+    /// Changes the hooks. Open questions stay; those that wait go to the new back end, if any.
     pub(super) fn set_hooks(&mut self, hooks: &Hooks, resolver: &Resolver) {
         let changed = Self::new(hooks, resolver);
         self.is_on = changed.is_on;
@@ -481,18 +481,6 @@ impl Gateway {
 impl Asked {
     fn is_waiting(&self) -> bool {
         matches!(self.progress, Progress::Waiting(_))
-    }
-}
-
-/// Returns the reason for which a response is a failure, in words.
-fn reason_of(fetched: &Fetched<'_>) -> String {
-    match fetched {
-        Fetched::Whole(head, _) if head.is_success() => {
-            format!("status {}, and nothing that can be read", head.status())
-        }
-        Fetched::Whole(head, _) => format!("status {}", head.status()),
-        Fetched::Failed(error) => error.to_string(),
-        _ => String::new(),
     }
 }
 

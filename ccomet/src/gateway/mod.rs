@@ -12,7 +12,7 @@
 //! - `pending.rs`, `answers.rs`: replies of the engine, responses, and the output from the hub to
 //!   subscribers.
 //! - `tick.rs`, `ending.rs`, `token_expiry.rs`: timers, and the end of connections.
-//! - `reloading.rs`: reloads of the settings.
+//! - `reloading.rs`: reloads of the settings. `key_set.rs`: the keys of `auth.jwks_url`.
 //! - `inside.rs`: handles, and their readers. `reporting.rs`: reports to the back end.
 //! - `setup.rs`: the construction of a loop.
 
@@ -27,6 +27,7 @@ mod hooks;
 mod icomet;
 mod inside;
 mod judging;
+mod key_set;
 mod metering;
 mod pending;
 mod publishing;
@@ -48,6 +49,7 @@ use arriving::Arrival;
 use caller::Caller;
 use hooks::Site;
 use inside::Readers;
+use key_set::KeySetFetches;
 use metering::Meter;
 use pending::Asker;
 use publishing::PendingBatch;
@@ -67,6 +69,7 @@ use crate::access::client::ClientTracker;
 use crate::access::token::AdminKeys;
 use crate::config::Config;
 use crate::config::rules::Rules;
+use crate::config::tls::TlsConnector;
 use crate::core::problem::Problem;
 use crate::core::time::{LoopTime, UnixMillis};
 #[cfg(feature = "disk")]
@@ -135,6 +138,9 @@ pub(crate) struct Gateway {
     /// Resolves the host name of the back end.
     resolver: Resolver,
     reloads: Reloads,
+    key_set: KeySetFetches,
+    /// For the fetches of the key set, if its URL has `https`.
+    key_set_tls: Option<TlsConnector>,
     /// The store on disk, if there is one.
     #[cfg(feature = "disk")]
     disk_store: Option<Arc<SharedStore>>,
@@ -276,7 +282,11 @@ impl Handler for Gateway {
     }
 
     fn fetched(&mut self, http: &mut Http<'_, Self>, id: FetchId, fetched: Fetched<'_>) {
-        self.run(http, |gateway, http| gateway.site_answered(http, id, &fetched));
+        self.run(http, |gateway, http| {
+            if !gateway.key_set_answered(http, id, &fetched) {
+                gateway.site_answered(http, id, &fetched);
+            }
+        });
     }
 
     fn message(&mut self, http: &mut Http<'_, Self>, message: LoopMessage) {

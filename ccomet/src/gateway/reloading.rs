@@ -13,18 +13,19 @@ use sealed_http::{Http, Problem as Details};
 use serde_json::json;
 
 use super::answers::{answering, fields_for, note_refusal, origin_number, origin_of_number};
+use super::key_set::KeySetFetches;
 use super::setup::{admin_cors, front_cors, http_settings, hub_limits, shard_limits};
 use super::{Gateway, SessionState, done};
 use crate::access::Authorizer;
 use crate::access::token::AdminKeys;
 use crate::config::Config;
 use crate::config::table::Changes;
-use crate::config::tls::ListenersTls;
 #[cfg(feature = "tls")]
 use crate::config::tls::TlsConfig;
+use crate::config::tls::TlsParts;
 use crate::core::problem::Problem;
 use crate::handle::{LoopMessage, NewSettings, ReloadAsker, ReloadMail, ReloadOutcome};
-use crate::in_force::{InForce, SharedInForce};
+use crate::in_force::{InForce, Keys, SharedInForce};
 use crate::ops::reload::{Reload, ReloadListener, SettingsSource};
 use crate::ops::static_files::StaticFiles;
 use crate::protocols::call::Door;
@@ -50,7 +51,7 @@ pub(crate) struct Acceptors {
 
 impl Acceptors {
     #[cfg_attr(not(feature = "tls"), allow(unused_variables))]
-    pub(crate) fn new(ListenersTls { front, admin }: &ListenersTls) -> Self {
+    pub(crate) fn new(TlsParts { front, admin, .. }: &TlsParts) -> Self {
         #[cfg(feature = "tls")]
         let acceptor = |tls: &Option<TlsConfig>| tls.clone().map(sealed::tls::Acceptor::new);
         Self {
@@ -71,7 +72,7 @@ impl Acceptors {
 
     /// Replaces the certificates, for connections that are accepted from now on.
     #[cfg_attr(not(feature = "tls"), allow(unused_variables, clippy::unused_self))]
-    fn set(&self, ListenersTls { front, admin }: &ListenersTls) {
+    fn set(&self, TlsParts { front, admin, .. }: &TlsParts) {
         #[cfg(feature = "tls")]
         for (acceptor, tls) in self.all.iter().zip([front, admin]) {
             if let (Some(acceptor), Some(tls)) = (acceptor, tls) {
@@ -192,18 +193,28 @@ impl Gateway {
             ReloadMail::Read(Ok(settings)) => self.spread_settings(settings),
             ReloadMail::Adopt(in_force) => self.reloads.next = Some(in_force),
             ReloadMail::Adopted => self.note_adopted(http),
+            ReloadMail::Keys(Keys(verifier)) => self.authorizer.set_verifier(verifier),
             ReloadMail::Answer(client, outcome) => self.answer_reload(http, client, &outcome),
         }
     }
 
     /// Sends settings to all loops.
-    fn spread_settings(&mut self, settings: NewSettings) {
-        let reloads = &mut self.reloads;
-        let Some(current) = &mut reloads.current else { return };
-        current.missing = reloads.mailboxes.len();
-        let adopt = |to| (to, ReloadMail::Adopt(settings.in_force.clone()));
-        reloads.unposted.extend((0..current.missing).map(adopt));
-        current.settings = Some(settings);
+    fn spread_settings(&mut self, mut settings: NewSettings) {
+        self.add_fetched_keys(&mut settings.in_force);
+        self.mail_to_all(|| ReloadMail::Adopt(settings.in_force.clone()));
+        let Reloads { current: Some(current), mailboxes, .. } = &mut self.reloads else { return };
+        (current.missing, current.settings) = (mailboxes.len(), Some(settings));
+    }
+
+    /// Returns whether loops are adopting new settings.
+    pub(super) fn is_adopting(&self) -> bool {
+        self.reloads.current.as_ref().is_some_and(|current| current.missing > 0)
+    }
+
+    /// Sends mail to all loops.
+    pub(super) fn mail_to_all(&mut self, mail: impl Fn() -> ReloadMail) {
+        let Reloads { unposted, mailboxes, .. } = &mut self.reloads;
+        unposted.extend((0..mailboxes.len()).map(|to| (to, mail())));
     }
 
     /// Ends a reload whose settings have an error.
@@ -300,6 +311,10 @@ impl Gateway {
         self.set_origins(http, &config);
         if self.index == 0 {
             self.reloads.parts.acceptors.set(&in_force.tls);
+            self.key_set_tls = in_force.tls.key_set;
+            if config.auth.jwks_url != earlier.auth.jwks_url {
+                self.key_set = KeySetFetches::default();
+            }
         }
         http.set_settings(http_settings(&config));
         #[cfg(feature = "disk")]

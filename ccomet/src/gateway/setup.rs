@@ -15,6 +15,7 @@ use super::answers::{Answering, allowed_headers, answering};
 use super::console::SlowSince;
 use super::hooks::Site;
 use super::inside::Readers;
+use super::key_set::KeySetFetches;
 use super::metering::Meter;
 use super::reloading::{ReloadParts, Reloads};
 use super::token_expiry::TokenExpirations;
@@ -104,9 +105,9 @@ pub(crate) fn store_times(config: &Config) -> StoreTimes {
     let rules = config.rules.iter().filter_map(|rule| rule.age_max_s);
     let kept_for_max_s = rules.chain([config.history.age_max_s]).max().unwrap_or(config.history.age_max_s);
     StoreTimes {
-        kept_for_max: Duration::from_secs(kept_for_max_s),
-        idle_max: Duration::from_secs(config.times.channel_idle_s),
-        key_age_max: Duration::from_secs(config.history.keys_age_max_s),
+        kept_for: Duration::from_secs(kept_for_max_s),
+        idle: Duration::from_secs(config.times.channel_idle_s),
+        key_age: Duration::from_secs(config.history.keys_age_max_s),
     }
 }
 
@@ -172,6 +173,8 @@ impl Gateway {
             index,
             hub: Hub::new(hub_limits(&in_force, loops)),
             reloads,
+            key_set: KeySetFetches::default(),
+            key_set_tls: in_force.tls.key_set,
             batches: HashMap::new(),
             site: Site::new(&config.hooks, &resolver),
             resolver,

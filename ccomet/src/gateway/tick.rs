@@ -47,6 +47,7 @@ impl Gateway {
         self.site.sweep(loop_time(http));
         self.sweep_readers(http);
         self.look_for_slow_readers(http);
+        self.refresh_keys(http);
         self.show_life();
         self.answering.refusals.note_pauses(http.stats().accept_pauses);
         if !fault!("refusals-not-logged") {
@@ -62,6 +63,7 @@ impl Gateway {
         if !is_unvisited && !std::mem::replace(&mut self.is_sweeping, true) {
             http.set_interval(SWEEP_INTERVAL, Chore::Sweep);
             self.metrics.started.get_or_init(|| unix_time(http));
+            self.refresh_keys(http);
         }
         self.engine.end_tick(now(http));
         self.pump(http);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sealed::ConnectionId;
 
 use crate::config::table::Changes;
-use crate::in_force::InForce;
+use crate::in_force::{InForce, Keys};
 
 /// Mail about a reload.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) enum ReloadMail {
     Adopt(InForce),
     /// To the first loop: a loop uses the new settings.
     Adopted,
+    /// To each loop: the keys of `auth.jwks_url` have changed.
+    Keys(Keys),
     /// To the loop of a client: the answer.
     Answer(ConnectionId, Arc<ReloadOutcome>),
 }

@@ -13,7 +13,7 @@ mod turns;
 use sealed::fault;
 
 pub(crate) use cache::{Answers, QuestionDigest};
-pub(crate) use question::{BackEndAnswer, Question, QuestionKind, Verdict};
+pub(crate) use question::{BackEndAnswer, Question, QuestionKind, Verdict, reason_of};
 pub(crate) use queue::{Movements, Report};
 pub(crate) use turns::{Full, Turns};
 

@@ -216,6 +216,18 @@ fn max_age_s(field: &str) -> u64 {
     seconds.min(KEPT_MAX_S)
 }
 
+/// Returns the reason for which a response is a failure, in words.
+pub(crate) fn reason_of(fetched: &Fetched<'_>) -> String {
+    match fetched {
+        Fetched::Whole(head, _) if head.is_success() => {
+            format!("status {}, and nothing that can be read", head.status())
+        }
+        Fetched::Whole(head, _) => format!("status {}", head.status()),
+        Fetched::Failed(error) => error.to_string(),
+        _ => String::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

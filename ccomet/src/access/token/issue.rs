@@ -51,21 +51,24 @@ pub struct Claims {
     pub presence: Vec<Pattern>,
 }
 
-/// Creates a token, signed with the key of that id: with the secret of the configuration or, for
-/// `EdDSA`, with the private key in the PEM file `private`. If `auth.audience` is set, the server
-/// accepts only tokens whose [`aud`](Claims::aud) has that value.
+/// Creates a token, signed with the key of that id in `auth.keys`: with the secret of the
+/// configuration or, for public keys, with the private key in the PEM file `private`. If
+/// `auth.audience` is set, the server accepts only tokens whose [`aud`](Claims::aud) has that
+/// value.
 ///
 /// # Errors
-/// If there is no such key, if the key cannot be read, if `private` is missing for `EdDSA` or given
-/// for another algorithm, or if the key cannot sign.
+/// If there is no such key, if the key cannot be read, if `private` is missing for a public key or
+/// given for a secret, or if the key cannot sign.
 pub fn make_token(auth: &Auth, key: &str, private: Option<&Path>, claims: &Claims) -> Result<String, AuthError> {
     crypto::install();
     let key = auth.keys.iter().find(|held| held.id == key).ok_or_else(|| AuthError::Unknown(key.to_owned()))?;
     let (algorithm, signing) = match (key.algorithm, private) {
         (Algorithm::HS256, None) => match key.material()? {
             Material::Secret(secret) => (Jwa::HS256, EncodingKey::from_secret(&secret)),
-            Material::Public(_) => return Err(AuthError::PrivateKey),
+            _ => return Err(AuthError::PrivateKey),
         },
+        (Algorithm::RS256, Some(file)) => (Jwa::RS256, EncodingKey::from_rsa_der(&private_key(file)?)),
+        (Algorithm::ES256, Some(file)) => (Jwa::ES256, EncodingKey::from_ec_der(&private_key(file)?)),
         (Algorithm::EdDSA, Some(file)) => (Jwa::EdDSA, EncodingKey::from_ed_der(&private_key(file)?)),
         _ => return Err(AuthError::PrivateKey),
     };

@@ -6,13 +6,14 @@ use base64::Engine;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
+use super::spki;
 use crate::config::auth::{Algorithm, Key};
 
 /// An HMAC is as strong as its key: RFC 7518 requires at least as many bytes as the hash has.
 pub(super) const SECRET_BYTES_MIN: usize = 32;
-const PUBLIC_KEY_BYTES: usize = 32;
-/// The DER prefix of the 32 bytes of an Ed25519 public key (RFC 8410).
-const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// Shorter RSA keys are not secure (RFC 7518).
+pub(super) const RSA_BITS_MIN: usize = 2_048;
+const RSA_BITS_MAX: usize = 8_192;
 /// No key file is larger; a larger file was named by mistake.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// The limit of a key's id, which is sent with each of its tokens.
@@ -23,7 +24,9 @@ const ID_BYTES_MAX: usize = 128;
 #[non_exhaustive]
 pub enum AuthError {
     /// Two keys have the same id, or a key has no id.
-    #[error("auth.keys: the id {0:?} does not have 1 to {ID_BYTES_MAX} bytes, or belongs to several keys")]
+    #[error(
+        "auth.keys, auth.jwks_file: the id {0:?} does not have 1 to {ID_BYTES_MAX} bytes, or belongs to several keys"
+    )]
     Id(String),
     /// The material of a key is missing, or is given more than once.
     #[error("auth.keys: key {id:?} needs {needs}, and nothing else")]
@@ -37,8 +40,21 @@ pub enum AuthError {
     #[error("auth.keys: the secret of key {0:?} is shorter than {SECRET_BYTES_MIN} bytes")]
     Short(String),
     /// A key that is malformed.
-    #[error("{0} is not an Ed25519 key")]
-    NotAKey(String),
+    #[error("{what} is not {kind}")]
+    NotAKey {
+        /// The key, or its file.
+        what: String,
+        /// The kind of key that it should be.
+        kind: &'static str,
+    },
+    /// A key set cannot be used.
+    #[error("auth.jwks_file: {path}: {fault}")]
+    KeySet {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        fault: String,
+    },
     /// A file cannot be read.
     #[error("cannot read {path}")]
     Read {
@@ -52,7 +68,10 @@ pub enum AuthError {
     #[error("there is no key {0:?} in auth.keys")]
     Unknown(String),
     /// A private key is required, or must not be given.
-    #[error("a token of an EdDSA key needs its private key (--private-key FILE), and one of an HS256 key takes none")]
+    #[error(
+        "a token of an EdDSA, RS256 or ES256 key needs its private key (--private-key FILE), and one of an HS256 key takes \
+         none"
+    )]
     PrivateKey,
     /// The token cannot be created.
     #[error("the token cannot be made: {0}")]
@@ -62,7 +81,24 @@ pub enum AuthError {
 /// The material that verifies signatures.
 pub(super) enum Material {
     Secret(Vec<u8>),
-    Public(Vec<u8>),
+    /// The 32 bytes of the key.
+    Ed25519(Vec<u8>),
+    /// `RSAPublicKey`, as DER.
+    Rsa(Vec<u8>),
+    /// An uncompressed point.
+    P256(Vec<u8>),
+}
+
+impl Material {
+    /// Returns whether it has the length that its algorithm requires.
+    pub(super) fn is_valid(&self) -> bool {
+        match self {
+            Self::Secret(secret) => secret.len() >= SECRET_BYTES_MIN,
+            Self::Ed25519(key) => key.len() == spki::ED25519_BYTES,
+            Self::Rsa(key) => spki::rsa_bits(key).is_some_and(|bits| (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits)),
+            Self::P256(point) => point.len() == spki::P256_BYTES,
+        }
+    }
 }
 
 impl Key {
@@ -84,33 +120,50 @@ impl Key {
                 }
                 Ok(Material::Secret(bytes))
             }
-            Algorithm::EdDSA => {
+            algorithm => {
                 let bytes = match (&self.secret, &self.secret_file, &self.public_key, &self.public_key_file) {
                     (None, None, Some(key), None) => key.clone().into_bytes(),
                     (None, None, None, Some(file)) => read(file)?,
                     _ => return Err(parts("public_key or public_key_file")),
                 };
-                let key = public_key(&bytes).ok_or_else(|| AuthError::NotAKey(format!("auth.keys: {:?}", self.id)))?;
-                Ok(Material::Public(key))
+                let wrong =
+                    || AuthError::NotAKey { what: format!("auth.keys: {:?}", self.id), kind: kind_of(algorithm) };
+                public_key(algorithm, &bytes).filter(Material::is_valid).ok_or_else(wrong)
             }
         }
     }
 }
 
-/// Reads a private key in PKCS#8 and PEM, as `openssl genpkey -algorithm ed25519` writes it.
-pub(super) fn private_key(file: &Path) -> Result<Vec<u8>, AuthError> {
-    let der = pem(&read(file)?, "PRIVATE KEY");
-    der.ok_or_else(|| AuthError::NotAKey(file.display().to_string()))
+/// Returns the kind of public key that an algorithm needs.
+fn kind_of(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::RS256 => "an RSA key of 2,048 to 8,192 bits in PEM (-----BEGIN PUBLIC KEY-----)",
+        Algorithm::ES256 => "a key on the curve P-256 in PEM (-----BEGIN PUBLIC KEY-----)",
+        Algorithm::EdDSA | Algorithm::HS256 => "an Ed25519 key",
+    }
 }
 
-/// Returns the 32 bytes of a public key, from PEM or from any usual kind of Base64.
-fn public_key(text: &[u8]) -> Option<Vec<u8>> {
-    if let Some(der) = pem(text, "PUBLIC KEY") {
-        return der.strip_prefix(&SPKI_PREFIX).filter(|key| key.len() == PUBLIC_KEY_BYTES).map(<[u8]>::to_vec);
+/// Reads a private key in PKCS#8 and PEM, as `openssl genpkey` writes it.
+pub(super) fn private_key(file: &Path) -> Result<Vec<u8>, AuthError> {
+    let der = pem(&read(file)?, "PRIVATE KEY");
+    let kind = "a private key in PKCS#8 and PEM (-----BEGIN PRIVATE KEY-----)";
+    der.ok_or_else(|| AuthError::NotAKey { what: file.display().to_string(), kind })
+}
+
+/// Returns a public key, from PEM or, for `EdDSA`, also from any usual kind of Base64.
+fn public_key(algorithm: Algorithm, text: &[u8]) -> Option<Material> {
+    let der = pem(text, "PUBLIC KEY");
+    match (algorithm, der) {
+        (Algorithm::RS256, Some(der)) => Some(Material::Rsa(spki::rsa(&der)?.to_vec())),
+        (Algorithm::ES256, Some(der)) => Some(Material::P256(spki::p256(&der)?.to_vec())),
+        (Algorithm::EdDSA, Some(der)) => Some(Material::Ed25519(spki::ed25519(&der)?.to_vec())),
+        (Algorithm::EdDSA, None) => {
+            let kinds: [&GeneralPurpose; 4] = [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD];
+            let text = text.trim_ascii();
+            kinds.iter().find_map(|kind| kind.decode(text).ok()).map(Material::Ed25519)
+        }
+        _ => None,
     }
-    let kinds: [&GeneralPurpose; 4] = [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD];
-    let text = text.trim_ascii();
-    kinds.iter().find_map(|kind| kind.decode(text).ok()).filter(|key| key.len() == PUBLIC_KEY_BYTES)
 }
 
 /// Returns the bytes between the first and the last line of a PEM text.
@@ -121,7 +174,7 @@ fn pem(text: &[u8], label: &str) -> Option<Vec<u8>> {
     STANDARD.decode(inside.split_ascii_whitespace().collect::<String>()).ok()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, AuthError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, AuthError> {
     let failed = |source| AuthError::Read { path: path.to_owned(), source };
     let length = std::fs::metadata(path).map_err(failed)?.len();
     if length > FILE_BYTES_MAX {

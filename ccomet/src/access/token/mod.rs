@@ -7,7 +7,9 @@ mod admin_keys;
 pub(super) mod bearer;
 mod crypto;
 mod issue;
+mod jwks;
 mod key;
+mod spki;
 mod verifier;
 
 use sealed::fault;
@@ -19,6 +21,7 @@ use crate::core::time::UnixMillis;
 pub(crate) use admin_keys::AdminKeys;
 pub use issue::{Claims, make_token};
 pub use key::AuthError;
+pub(crate) use verifier::FetchedKeys;
 pub use verifier::Verifier;
 
 /// The permissions of a client: of the bearer of a token, or of all clients without a token.

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use sealed::fault;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::jwks::{self, SetKey};
 use super::key::{AuthError, Material};
 use super::{Grant, crypto};
 use crate::config::auth::Auth;
@@ -21,16 +24,64 @@ const TOKEN_BYTES_MAX: usize = 8 * 1024;
 ///
 /// The key determines the algorithm of its tokens; a token that names another algorithm is refused.
 pub struct Verifier {
-    keys: HashMap<String, VerifyingKey>,
+    /// The keys of the configuration, and those of `auth.jwks_url`, by their ids.
+    keys: HashMap<String, Arc<VerifyingKey>>,
+    fetched: HashMap<String, Arc<VerifyingKey>>,
     /// The id of the only key, if there is one key: its tokens need not name it.
     only: Option<String>,
+    /// Whether there are keys, even if those of `auth.jwks_url` have not been fetched yet.
+    has_keys: bool,
+    /// Whether `auth.jwks_url` has not been fetched yet.
+    is_awaiting: bool,
+    /// Whether a token has named a key that is not known.
+    has_missed: AtomicBool,
     audience: Option<String>,
     leeway_s: u64,
+}
+
+/// The keys of `auth.jwks_url`.
+#[derive(Clone, Default)]
+pub(crate) struct FetchedKeys(HashMap<String, Arc<VerifyingKey>>);
+
+impl FetchedKeys {
+    /// Reads a key set. The error is a sentence.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, String> {
+        let keys = jwks::parse(text)?;
+        let keyed = |SetKey { id, material }| (id.unwrap_or_default(), Arc::new(VerifyingKey::new(&material)));
+        Ok(Self(keys.into_iter().map(keyed).collect()))
+    }
+
+    /// Returns the number of keys.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl fmt::Debug for FetchedKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 struct VerifyingKey {
     key: DecodingKey,
     validation: Validation,
+}
+
+impl VerifyingKey {
+    fn new(material: &Material) -> Self {
+        let (key, algorithm) = match material {
+            Material::Secret(bytes) => (DecodingKey::from_secret(bytes), Algorithm::HS256),
+            Material::Ed25519(bytes) => (DecodingKey::from_ed_der(bytes), Algorithm::EdDSA),
+            Material::Rsa(bytes) => (DecodingKey::from_rsa_der(bytes), Algorithm::RS256),
+            Material::P256(bytes) => (DecodingKey::from_ec_der(bytes), Algorithm::ES256),
+        };
+        let mut validation = Validation::new(algorithm);
+        // Times and audience are checked here: the crate would read the clock.
+        (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+        validation.required_spec_claims.clear();
+        Self { key, validation }
+    }
 }
 
 /// The claims of a token. The relevant claims are checked one by one, so that an error can name the
@@ -69,21 +120,52 @@ impl Verifier {
     pub fn new(auth: &Auth) -> Result<Self, AuthError> {
         crypto::install();
         let mut keys = HashMap::with_capacity(auth.keys.len());
+        let mut add = |id: String, material: &Material| {
+            let is_new = keys.insert(id.clone(), Arc::new(VerifyingKey::new(material))).is_none();
+            if is_new { Ok(()) } else { Err(AuthError::Id(id)) }
+        };
         for key in &auth.keys {
-            let (decoding, algorithm) = match key.material()? {
-                Material::Secret(bytes) => (DecodingKey::from_secret(&bytes), Algorithm::HS256),
-                Material::Public(bytes) => (DecodingKey::from_ed_der(&bytes), Algorithm::EdDSA),
-            };
-            let mut validation = Validation::new(algorithm);
-            // Times and audience are checked here: the crate would read the clock.
-            (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
-            validation.required_spec_claims.clear();
-            if keys.insert(key.id.clone(), VerifyingKey { key: decoding, validation }).is_some() {
-                return Err(AuthError::Id(key.id.clone()));
+            add(key.id.clone(), &key.material()?)?;
+        }
+        if let Some(path) = &auth.jwks_file {
+            for SetKey { id, material } in jwks::read_file(path)? {
+                // A key without an id can be used only if it is the only key.
+                add(id.unwrap_or_default(), &material)?;
             }
         }
-        let only = if let [key] = &auth.keys[..] { Some(key.id.clone()) } else { None };
-        Ok(Self { keys, only, audience: auth.audience.clone(), leeway_s: auth.leeway_s })
+        let verifier = Self {
+            keys,
+            fetched: HashMap::new(),
+            only: None,
+            has_keys: auth.has_keys(),
+            is_awaiting: false,
+            has_missed: AtomicBool::new(false),
+            audience: auth.audience.clone(),
+            leeway_s: auth.leeway_s,
+        };
+        Ok(Self { is_awaiting: !auth.jwks_url.is_empty(), ..verifier.with_fetched(&FetchedKeys::default()) })
+    }
+
+    /// Returns a verifier with the same keys of the configuration, and with these fetched ones. If
+    /// both have a key of one id, that of the configuration counts.
+    pub(crate) fn with_fetched(&self, FetchedKeys(fetched): &FetchedKeys) -> Self {
+        let mut all = self.keys.keys().chain(fetched.keys());
+        let only = if let (Some(only), None) = (all.next(), all.next()) { Some(only.clone()) } else { None };
+        Self {
+            keys: self.keys.clone(),
+            fetched: fetched.clone(),
+            only,
+            has_keys: self.has_keys,
+            is_awaiting: false,
+            has_missed: AtomicBool::new(false),
+            audience: self.audience.clone(),
+            leeway_s: self.leeway_s,
+        }
+    }
+
+    /// Returns whether a token has named an unknown key since the last call.
+    pub(crate) fn take_missed(&self) -> bool {
+        self.has_missed.swap(false, Ordering::Relaxed)
     }
 
     /// Returns the grant of a token at a time, in seconds since 1970.
@@ -100,8 +182,16 @@ impl Verifier {
         if header.crit.is_some() {
             return Err(Refused::Invalid);
         }
-        let id = header.kid.as_ref().or(self.only.as_ref()).ok_or(Refused::KeyMissing)?;
-        let VerifyingKey { key, validation } = self.keys.get(id).ok_or(Refused::Invalid)?;
+        let id = header.kid.as_ref().or(self.only.as_ref());
+        let find = |id: &String| self.keys.get(id).or_else(|| self.fetched.get(id));
+        let Some(VerifyingKey { key, validation }) = id.and_then(find).map(Arc::as_ref) else {
+            self.has_missed.store(true, Ordering::Relaxed);
+            return Err(match id {
+                _ if self.is_awaiting => Refused::KeysPending,
+                Some(_) => Refused::Invalid,
+                None => Refused::KeyMissing,
+            });
+        };
         let body = decode::<Body>(token, key, validation).map_err(|_| Refused::Invalid)?.claims;
         let is_for_us = match (&self.audience, body.get("aud")) {
             (None, None) => true,
@@ -131,13 +221,13 @@ impl Verifier {
 
     /// Returns whether there are any keys.
     pub(in crate::access) fn has_keys(&self) -> bool {
-        !self.keys.is_empty()
+        self.has_keys
     }
 }
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids: Vec<_> = self.keys.keys().collect();
+        let ids: Vec<_> = self.keys.keys().chain(self.fetched.keys()).collect();
         f.debug_struct("Verifier").field("keys", &ids).field("audience", &self.audience).finish_non_exhaustive()
     }
 }

@@ -164,7 +164,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Some(front) if demo => format!("chat   {front_scheme}://{front}/chat.html\n"),
         _ => String::new(),
     };
-    let announcement = format!("front  {}\nadmin  {}\n{chat}", url(front_scheme, server.front()), url(admin_scheme, server.admin()));
+    let announcement =
+        format!("front  {}\nadmin  {}\n{chat}", url(front_scheme, server.front()), url(admin_scheme, server.admin()));
     // Standard output may be closed, which must not keep the server from running.
     let _ = std::io::stdout().write_all(announcement.as_bytes());
     service_manager::keep_informed(&mut server);

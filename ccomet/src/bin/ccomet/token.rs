@@ -34,8 +34,8 @@ pub(crate) struct TokenArguments {
     #[arg(long, value_name = "NAME")]
     aud: Option<String>,
     #[allow(clippy::doc_markdown)] // the help shows the text verbatim
-    /// The private key of an EdDSA key: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519`
-    /// writes it
+    /// The private key of an EdDSA, RS256 or ES256 key: PKCS#8 in PEM, as `openssl genpkey` writes
+    /// it
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
     /// Checks a token instead of making one: prints its permissions, or why the server refuses it
@@ -46,7 +46,7 @@ pub(crate) struct TokenArguments {
 impl TokenArguments {
     /// Returns the text to print: a token, or the description of one.
     pub(crate) fn run(&self, config: &Config) -> Result<String, Box<dyn std::error::Error>> {
-        if config.auth.keys.is_empty() {
+        if !config.auth.has_keys() {
             return Err("the settings have no key for tokens (auth.keys): name the file that has one (--config FILE), or make such a file \
                         (ccomet gen-config > ccomet.toml)".into());
         }

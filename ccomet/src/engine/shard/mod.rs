@@ -226,8 +226,8 @@ impl Shard {
         }
     }
 
-    /// Changes the limits. Channels stay; what they keep beyond a lower limit is dropped by the next
-    /// sweeps.
+    /// Changes the limits. Channels stay; what they keep beyond a lower limit is dropped by the
+    /// next sweeps.
     pub(crate) fn set_limits(&mut self, limits: ShardLimits) {
         if !limits.rules.apply_as(&self.limits.rules) {
             for (_, channel) in &mut self.channels {

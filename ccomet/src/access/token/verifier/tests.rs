@@ -225,7 +225,7 @@ fn malformed_keys_are_refused_and_never_shown() {
     assert!(matches!(refused(vec![shared("s", SECRET), public("s")]), AuthError::Id(_)));
     assert!(matches!(refused(vec![shared("", SECRET)]), AuthError::Id(_)));
     let no_key = Key { public_key: Some("AAAA".to_owned()), ..public("e") };
-    assert!(matches!(refused(vec![no_key]), AuthError::NotAKey(_)));
+    assert!(matches!(refused(vec![no_key]), AuthError::NotAKey { .. }));
     let both = Key { public_key: public("e").public_key, ..shared("s", SECRET) };
     assert!(matches!(refused(vec![both.clone()]), AuthError::Parts { .. }));
     assert!(matches!(refused(vec![Key { id: "s".to_owned(), ..Key::default() }]), AuthError::Parts { .. }));

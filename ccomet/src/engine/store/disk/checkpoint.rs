@@ -210,7 +210,7 @@ impl SharedStore {
             }
             (number, now, state, parts)
         };
-        let written = self.write_checkpoint(&state, &parts, now.minus(self.times().key_age_max));
+        let written = self.write_checkpoint(&state, &parts, now.minus(self.times().key_age));
         if written.is_ok() {
             // Before another checkpoint can begin: a loop would take this event for the end of
             // that.

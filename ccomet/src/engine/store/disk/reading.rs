@@ -228,7 +228,7 @@ impl SharedStore {
 
     /// Finds a channel for a loop. `known` is what the loop has of it that may not be in the index.
     pub(super) fn open_channel(&self, to: usize, channel: ChannelName, known: Option<Known>, now: UnixMillis) {
-        let found = guarded(|| self.find(&channel, known, now.minus(self.times().key_age_max)));
+        let found = guarded(|| self.find(&channel, known, now.minus(self.times().key_age)));
         let found = found.inspect_err(|error| self.index_failed(error));
         self.post(to, Event::Opened { channel, found: found.map(|found| found.map(Box::new)) });
     }

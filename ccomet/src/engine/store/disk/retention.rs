@@ -16,7 +16,7 @@ use super::log::{AppendError, Segment, segment_name, segments};
 use super::opening::try_lock_index;
 use super::places::{Entry, SegmentId};
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Record};
-use super::settings::{StoreSettings, StoreTimes};
+use super::settings::StoreSettings;
 use super::shared::{DiskState, SharedStore, lock, read_lock};
 use crate::core::time::UnixMillis;
 
@@ -166,11 +166,11 @@ impl SharedStore {
     /// Returns what a channel has to drop because of its age.
     fn outdated(&self, id: ChannelId, row: ChannelRow, now: UnixMillis) -> Result<Option<Relief>, IndexError> {
         // The log does not have the time of a channel that no loop has trimmed yet.
-        let StoreTimes { kept_for_max, idle_max, .. } = self.times();
-        let kept_for = row.kept_for.min(kept_for_max);
+        let times = self.times();
+        let kept_for = row.kept_for.min(times.kept_for);
         let not_before = now.minus(kept_for);
         if row.first == row.next {
-            let is_removed = now.saturating_since(row.used) > idle_max.saturating_add(kept_for);
+            let is_removed = now.saturating_since(row.used) > times.idle.saturating_add(kept_for);
             return Ok(is_removed.then_some(Relief { id, row, drops: Drops::Channel }));
         }
         if row.used < not_before {

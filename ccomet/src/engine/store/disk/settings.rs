@@ -48,9 +48,9 @@ pub(crate) struct StoreSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StoreTimes {
     /// The longest time for which messages of any channel are kept.
-    pub(crate) kept_for_max: Duration,
+    pub(crate) kept_for: Duration,
     /// The time for which a channel stays of which nothing is kept.
-    pub(crate) idle_max: Duration,
+    pub(crate) idle: Duration,
     /// The time for which idempotency keys are remembered.
-    pub(crate) key_age_max: Duration,
+    pub(crate) key_age: Duration,
 }

@@ -68,9 +68,9 @@ impl Bench {
             waiting_bytes_max: 1 << 20,
             bytes_max: 1 << 40,
             times: StoreTimes {
-                kept_for_max: Duration::from_secs(3_600),
-                idle_max: Duration::from_secs(3_600),
-                key_age_max: Duration::from_secs(300),
+                kept_for: Duration::from_secs(3_600),
+                idle: Duration::from_secs(3_600),
+                key_age: Duration::from_secs(300),
             },
             cache_bytes: 1 << 20,
             window_max: 10,

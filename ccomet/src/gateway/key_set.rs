@@ -1,0 +1,124 @@
+//! The keys of `auth.jwks_url`: the first loop fetches them, and sends them to all loops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sealed_http::Http;
+use sealed_http::client::{Fetch, FetchId, Fetched, Upstream, UpstreamId};
+
+use super::{Gateway, loop_time};
+use crate::access::token::FetchedKeys;
+use crate::core::time::LoopTime;
+use crate::handle::ReloadMail;
+use crate::in_force::{InForce, Keys};
+use crate::webhooks::reason_of;
+
+/// The time for an answer.
+const LIMIT: Duration = Duration::from_secs(10);
+/// The maximum length of a key set, in bytes.
+const SET_BYTES_MAX: u64 = 256 * 1024;
+/// The time between two attempts, after a failure or because of a key that is not known.
+const ATTEMPT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The fetches of the key set; on the first loop only.
+#[derive(Debug, Default)]
+pub(super) struct KeySetFetches {
+    /// The server of the URL, and the URL.
+    upstream: Option<(String, UpstreamId)>,
+    under_way: Option<FetchId>,
+    /// The time of the next fetch, and of the first that an unknown key may cause.
+    due: LoopTime,
+    may_follow: LoopTime,
+    /// The keys that were fetched last.
+    keys: Option<FetchedKeys>,
+    is_failing: bool,
+}
+
+impl Gateway {
+    /// Fetches the key set if it is due, or if a token has named a key that is not known.
+    pub(super) fn refresh_keys(&mut self, http: &mut Http<'_, Self>) {
+        if self.index != 0 || self.config.auth.jwks_url.is_empty() || self.key_set.under_way.is_some() {
+            return;
+        }
+        let now = loop_time(http);
+        // An unknown key is remembered until it may cause a fetch.
+        let is_wanted = now >= self.key_set.may_follow && self.authorizer.verifier().take_missed();
+        if now < self.key_set.due && !is_wanted {
+            return;
+        }
+        let Some((upstream, path)) = self.key_set_upstream(http) else { return };
+        let Ok(fetch) = Fetch::get(path) else { return };
+        let fetch = fetch.header("Accept", "application/json").body_bytes_max(SET_BYTES_MAX);
+        self.key_set.under_way = Some(http.fetch(upstream, &fetch.limit(Some(LIMIT)).silence_max(LIMIT)));
+    }
+
+    /// Returns the server of the URL, and the path.
+    fn key_set_upstream(&mut self, http: &mut Http<'_, Self>) -> Option<(UpstreamId, String)> {
+        let auth = &self.config.auth;
+        let place = auth.key_set_place()?;
+        if let Some((url, id)) = &self.key_set.upstream
+            && *url == auth.jwks_url
+        {
+            return Some((*id, place.path));
+        }
+        let upstream = Upstream::by_name(&self.resolver, &place.host, place.port);
+        let upstream = upstream.connections_max(1).connect_limit(LIMIT).idle_timeout(Duration::from_secs(5));
+        #[cfg(feature = "tls")]
+        let upstream = match &self.key_set_tls {
+            Some(connector) => {
+                let name = sealed::tls::ServerName::try_from(place.host.clone()).ok()?;
+                upstream.tls(connector.clone(), name)
+            }
+            None => upstream,
+        };
+        let id = http.add_upstream(upstream);
+        self.key_set.upstream = Some((auth.jwks_url.clone(), id));
+        Some((id, place.path))
+    }
+
+    /// Handles the result of a fetch. Returns whether it was one of the key set.
+    pub(super) fn key_set_answered(&mut self, http: &Http<'_, Self>, id: FetchId, fetched: &Fetched<'_>) -> bool {
+        if self.key_set.under_way != Some(id) {
+            return false;
+        }
+        self.key_set.under_way = None;
+        let keys = match fetched {
+            Fetched::Whole(head, body) if head.status() == 200 => FetchedKeys::parse(body),
+            fetched => Err(reason_of(fetched)),
+        };
+        let (now, url) = (loop_time(http), self.config.auth.shown_jwks_url());
+        if self.is_adopting() {
+            // The keys would be combined with those of the earlier settings.
+            self.key_set.due = now;
+            return true;
+        }
+        let fetches = &mut self.key_set;
+        fetches.may_follow = now.plus(ATTEMPT_INTERVAL);
+        let refresh = Duration::from_secs(self.config.auth.jwks_refresh_s);
+        match keys {
+            Ok(keys) => {
+                fetches.due = now.plus(refresh);
+                tracing::info!(url, keys = keys.len(), "fetched the keys of auth.jwks_url");
+                let verifier = Keys(Arc::new(self.authorizer.verifier().with_fetched(&keys)));
+                (fetches.keys, fetches.is_failing) = (Some(keys), false);
+                self.mail_to_all(|| ReloadMail::Keys(verifier.clone()));
+            }
+            Err(reason) => {
+                fetches.due = now.plus(refresh.min(ATTEMPT_INTERVAL));
+                if !std::mem::replace(&mut fetches.is_failing, true) {
+                    tracing::warn!(url, reason, "cannot fetch the keys of auth.jwks_url; known keys stay in use");
+                }
+            }
+        }
+        true
+    }
+
+    /// Adds the keys that were fetched to those of new settings, if they have the same URL.
+    pub(super) fn add_fetched_keys(&self, in_force: &mut InForce) {
+        if let Some(keys) = &self.key_set.keys
+            && in_force.config.auth.jwks_url == self.config.auth.jwks_url
+        {
+            in_force.verifier = Arc::new(in_force.verifier.with_fetched(keys));
+        }
+    }
+}
