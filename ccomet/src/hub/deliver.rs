@@ -58,15 +58,26 @@ impl Hub {
         })
     }
 
-    /// Returns whether a poll waits for messages that are not in memory, and orders them.
-    pub(super) fn waits_for_older(&mut self, key: u32) -> bool {
-        let cursors = self.subscribers[key as usize].cursors().iter();
-        let waiting: Vec<(u32, u64)> = cursors.map(|cursor| (cursor.channel, cursor.next)).collect();
-        let mut waits = false;
-        for (channel, next) in waiting {
-            waits |= self.fetch_for(channel, Waiter::Subscriber(key), next);
+    /// Returns whether a poll with news can be answered now: it has messages from before a window,
+    /// or needs none. Otherwise orders those of one channel. A poll does not wait for several of
+    /// its channels: while it waited for a page of one, other readers would replace that of
+    /// another, for ever.
+    pub(super) fn is_poll_ready(&mut self, key: u32) -> bool {
+        let (now, mut wanted, mut has_older) = (self.now, None, false);
+        for cursor in self.subscribers[key as usize].cursors() {
+            let channel = &self.channels[cursor.channel as usize];
+            if channel.must_fetch(cursor.next, now) {
+                wanted = wanted.or(Some((cursor.channel, cursor.next)));
+            } else {
+                has_older |= cursor.next < channel.log.first();
+            }
         }
-        waits
+        match wanted {
+            Some((channel, next)) if !has_older || fault!("poll-waits-for-all-channels") => {
+                !self.fetch_for(channel, Waiter::Subscriber(key), next)
+            }
+            _ => true,
+        }
     }
 
     /// Delivers the new messages of a channel to all its subscribers.
@@ -176,7 +187,7 @@ impl Hub {
         }
         if subscriber.format.is_stream() {
             self.feed_stream(key, sink);
-        } else if self.has_news(key) && !self.waits_for_older(key) {
+        } else if self.has_news(key) && self.is_poll_ready(key) {
             self.answer_poll(key, &[], sink);
         }
     }

@@ -154,7 +154,7 @@ impl Hub {
         }
         if subscriber.format.is_stream() {
             self.feed_stream(key, sink);
-        } else if self.has_news(key) && !self.waits_for_older(key) {
+        } else if self.has_news(key) && self.is_poll_ready(key) {
             self.answer_poll(key, &[], sink);
         }
     }

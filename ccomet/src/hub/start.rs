@@ -165,7 +165,7 @@ impl Hub {
         let answers = at_once || !items.is_empty() || self.has_news(key);
         // The poll waits until older messages are in memory; otherwise it would return for them at
         // once.
-        if answers && (!items.is_empty() || !self.waits_for_older(key)) {
+        if answers && (!items.is_empty() || self.is_poll_ready(key)) {
             self.answer_poll(key, &items, sink);
         }
     }
