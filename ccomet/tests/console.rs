@@ -32,6 +32,7 @@ fn slow_readers_are_named_until_they_read() {
         published += 10;
         !list()["readers"].as_array().expect("a list").is_empty()
     });
+    assert_eq!(list()["count"], 1);
     let reader = list()["readers"][0].clone();
     assert_eq!((&reader["client"], &reader["transport"]), (&"127.0.0.1".into(), &"stream".into()), "{reader}");
     assert_eq!(reader["channel"], "flood");
@@ -62,8 +63,7 @@ fn refusals_are_shown_with_their_reason_and_client() {
     });
     let too_large = refusals.iter().filter(|refusal| refusal["code"] == "message_too_large");
     for refusal in too_large {
-        assert!(refusal["client"].as_str().is_some_and(|client| client.starts_with("127.0.0.1")), "{refusal}");
-        assert_eq!(refusal["path"], "/channels/news");
+        assert_eq!((&refusal["client"], &refusal["path"]), (&"127.0.0.1".into(), &"/channels/news".into()));
         assert!(refusal["reason"].as_str().is_some_and(|reason| reason.contains("10")), "{refusal}");
     }
 }

@@ -8,7 +8,7 @@ use sealed_http::{Http, Response};
 use super::metering::transport_of;
 use super::{Gateway, unix_time};
 use crate::core::time::UnixMillis;
-use crate::ops::console::{SLOW_MAX, SlowReader};
+use crate::ops::console::{LoopReaders, SLOW_MAX, SlowReader};
 use crate::ops::counters::Transport;
 use crate::protocols::format::response::json_response;
 
@@ -35,7 +35,7 @@ impl Gateway {
             self.slow_since = SlowSince::new();
             return;
         }
-        let found = self.hub.slow_readers(SLOW_MAX);
+        let (count, found) = self.hub.slow_readers(SLOW_MAX);
         let since = std::mem::take(&mut self.slow_since);
         let mut readers = Vec::with_capacity(found.len());
         for (id, channel, behind) in found {
@@ -52,6 +52,6 @@ impl Gateway {
                 since,
             });
         }
-        self.metrics.console.set_slow(self.index, now, readers);
+        self.metrics.console.set_slow(self.index, LoopReaders { time: now, count, readers });
     }
 }

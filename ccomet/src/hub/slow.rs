@@ -7,16 +7,17 @@ use super::subscriber::{Flags, Subscriber};
 use crate::core::message::ChannelName;
 
 impl Hub {
-    /// Returns at most `limit` slow readers, those farthest behind: the connection, a channel in
-    /// which the reader is behind, and the number of messages that it has not been sent yet. Visits
-    /// all subscribers of the loop.
-    pub(crate) fn slow_readers(&self, limit: usize) -> Vec<(ConnectionId, ChannelName, u64)> {
+    /// Returns the number of slow readers, and at most `limit` of them, those farthest behind: the
+    /// connection, a channel in which the reader is behind, and the number of messages that it has
+    /// not been sent yet. Visits all subscribers of the loop.
+    pub(crate) fn slow_readers(&self, limit: usize) -> (usize, Vec<(ConnectionId, ChannelName, u64)>) {
         let blocked = self.subscribers.iter().filter(|(_, subscriber)| subscriber.is(Flags::BLOCKED));
         let mut found: Vec<_> = blocked.filter_map(|(_, subscriber)| self.lag(subscriber)).collect();
         found.sort_by_key(|(_, _, behind)| std::cmp::Reverse(*behind));
+        let count = found.len();
         found.truncate(limit);
         let name = |channel: u32| self.channels[channel as usize].name.clone();
-        found.into_iter().map(|(peer, channel, behind)| (peer, name(channel), behind)).collect()
+        (count, found.into_iter().map(|(peer, channel, behind)| (peer, name(channel), behind)).collect())
     }
 
     /// Returns how far a subscriber is behind, and a channel in which it is; `None` if it is not.

@@ -49,8 +49,15 @@ pub(crate) struct SlowReader {
     pub(crate) since: UnixMillis,
 }
 
-/// The slow readers of one loop, and the time of the look.
-type LoopReaders = (UnixMillis, Vec<SlowReader>);
+/// The slow readers of one loop.
+#[derive(Debug, Default)]
+pub(crate) struct LoopReaders {
+    /// The time at which the loop looked for them.
+    pub(crate) time: UnixMillis,
+    /// Their number, which may be greater than that of those listed.
+    pub(crate) count: usize,
+    pub(crate) readers: Vec<SlowReader>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Console {
@@ -101,20 +108,21 @@ impl Console {
     }
 
     /// Replaces the slow readers of a loop.
-    pub(crate) fn set_slow(&self, index: usize, now: UnixMillis, readers: Vec<SlowReader>) {
-        *lock(&self.slow[index]) = (now, readers);
+    pub(crate) fn set_slow(&self, index: usize, readers: LoopReaders) {
+        *lock(&self.slow[index]) = readers;
     }
 
     /// Returns the slow readers as JSON, those farthest behind first. The list is complete if each
     /// loop has looked for them recently: the first question makes them look.
     pub(crate) fn slow_readers(&self, now: UnixMillis) -> Value {
         self.asked.store(now.as_millis(), Ordering::Relaxed);
-        let (mut is_complete, mut readers) = (true, Vec::new());
+        let (mut is_complete, mut count, mut readers) = (true, 0, Vec::new());
         for held in &self.slow {
             let held = lock(held);
-            let is_recent = now.checked_since(held.0).is_some_and(|since| since <= INTEREST);
+            let is_recent = now.checked_since(held.time).is_some_and(|since| since <= INTEREST);
             is_complete &= is_recent;
-            readers.extend(held.1.iter().filter(|_| is_recent).cloned());
+            count += if is_recent { held.count } else { 0 };
+            readers.extend(held.readers.iter().filter(|_| is_recent).cloned());
         }
         readers.sort_by_key(|reader| std::cmp::Reverse(reader.behind));
         let readers = readers.iter().map(|reader| {
@@ -125,6 +133,6 @@ impl Console {
                 "queued_bytes": queued_bytes, "since": since.as_millis(),
             })
         });
-        json!({ "complete": is_complete, "readers": readers.collect::<Vec<_>>() })
+        json!({ "complete": is_complete, "count": count, "readers": readers.collect::<Vec<_>>() })
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -249,6 +249,8 @@ impl RefusalLog {
     pub(crate) fn write_due(&self, now: UnixMillis) {
         self.console.note_refusals(self.recent.borrow_mut().drain(..).map(|(example, count)| {
             let Example { code, reason, client, path, channel, .. } = example;
+            // The log has the port of a direct client, too.
+            let client = client.parse().map_or(client, |address: SocketAddr| address.ip().to_string());
             RecentRefusal { time: now, code, count, client, path, channel, reason: reason.into_owned() }
         }));
         self.examples.borrow_mut().retain(|example| {

@@ -88,7 +88,7 @@ impl Chromium {
             format!("(() => {{ try {{ return Boolean({expression}); }} catch (error) {{ return false; }} }})()");
         while self.eval(page, &guarded) != Value::Bool(true) {
             if start.elapsed() > PATIENCE {
-                let text = self.eval(page, "document.documentElement.outerHTML.slice(-6000)");
+                let text = self.eval(page, "document.body.innerText.slice(-6000)");
                 panic!("waited in vain for {expression}: {}", text.as_str().unwrap_or(""));
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -1,11 +1,13 @@
 //! The console of the admin listener, and the page of the API.
 
+use std::process::Command;
+
 use base64::Engine;
 use serde_json::json;
 
 use crate::HOSTILE;
 use crate::chromium::{Chromium, Page};
-use crate::common::{Client, Process};
+use crate::common::{Client, Folder, Process};
 use crate::phone::{FAINT, assert_none};
 
 /// Shows a view of the console.
@@ -61,18 +63,22 @@ pub(crate) fn the_console_shows_the_server_and_changes_channels() {
         browser.wait(&page, "!document.querySelector('#ask').open");
         if confirmed {
             wait_text(&mut browser, &page, "The history is dropped.");
+            browser.wait(&page, "document.querySelector('#log').childElementCount === 0");
         }
         let info = Client::connect(server.admin).get("/channels/room/info").json();
         assert_eq!(info["messages"], left);
     }
     click(&mut browser, &page, "Close the channel");
     click(&mut browser, &page, "Close it");
-    browser.wait(&page, "[...document.querySelectorAll('#log p')].some(one => /close/.test(one.textContent))");
+    wait_text(&mut browser, &page, "The channel was closed.");
 }
 
 pub(crate) fn the_console_shows_what_was_refused_and_the_limits_and_settings() {
     let mut browser = Chromium::start();
-    let server = Process::start("[limits]\nmessage_bytes_max = 10\n", &["--loops", "2"]);
+    let folder = Folder::new("console");
+    let file = folder.write("ccomet.toml", "[limits]\nmessage_bytes_max = 10\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    let server = Process::run(command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(file));
     let mut client = Client::connect(server.front);
     assert_eq!(client.post("/channels/small", "more than ten bytes").status, 413);
     let page = browser.open(&format!("http://{}/#refusals", server.admin));
@@ -82,6 +88,9 @@ pub(crate) fn the_console_shows_what_was_refused_and_the_limits_and_settings() {
     wait_text(&mut browser, &page, "limits.connections_max");
     show(&mut browser, &page, "settings");
     wait_text(&mut browser, &page, "\"message_bytes_max\": 10");
+    folder.write("ccomet.toml", "[limits]\nmessage_bytes_max = 20\n");
+    click(&mut browser, &page, "Reload the settings");
+    wait_text(&mut browser, &page, "Reloaded. Applied: limits.message_bytes_max. Needs a restart: nothing.");
     show(&mut browser, &page, "readers");
     wait_text(&mut browser, &page, "No reader is slow.");
 }
@@ -95,6 +104,8 @@ pub(crate) fn the_console_asks_for_the_admin_key() {
         browser.eval(&page, &format!("document.querySelector('input').value = {}", json!(key)));
         click(browser, &page, "Sign in");
     };
+    sign_in(&mut browser, "schl\u{fc}ssel");
+    wait_text(&mut browser, &page, "ASCII alone");
     sign_in(&mut browser, "not the key");
     wait_text(&mut browser, &page, "does not accept this key");
     sign_in(&mut browser, "the-admin-key-of-this-test");
