@@ -68,7 +68,7 @@ fn readers_of_several_channels_do_not_take_each_others_pages_away() {
         wait_until("all have read everything, or too many pages are read", || {
             let is_beyond = pages_read(&server) > pages_max;
             is_stopped.store(is_beyond, Ordering::Relaxed);
-            is_beyond || readers.iter().all(|reader| reader.is_finished())
+            is_beyond || readers.iter().all(std::thread::ScopedJoinHandle::is_finished)
         });
         let read = pages_read(&server);
         assert!(read <= pages_max, "{read} pages are read, of at most {pages_max}");
