@@ -155,7 +155,7 @@ pub(super) fn admin_cors(config: &Config) -> Cors {
 impl Gateway {
     pub(crate) fn new(shared: ServerParts, place: Place<LoopMessage>) -> Self {
         let store = shared.make_store(&place);
-        let ServerParts { in_force, reload, metrics, life, judge, resolver, .. } = shared.clone();
+        let ServerParts { in_force, reload, metrics, life, judge, resolver, .. } = shared;
         let (counters, refusals) = (metrics.counters.clone(), metrics.refusals.clone());
         let console = metrics.console.clone();
         let (loops, index) = (place.mailboxes.len(), place.index);
