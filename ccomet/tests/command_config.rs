@@ -100,6 +100,25 @@ fn a_refused_setting_is_named_with_its_place() {
 }
 
 #[test]
+fn the_secrets_of_a_url_are_never_shown() {
+    let folder = Folder::new("urls");
+    for (name, scheme) in [("hooks.url", "http"), ("auth.jwks_url", "http")] {
+        let file = folder.write("user.toml", format!("{name} = \"{scheme}://ann:sesame@backend/?k=sesame\"\n"));
+        let message = refused(&["check-config", "--config", text(&file)], &[]);
+        assert!(message.contains(name) && message.contains("(secret)@backend/?k=(secret)"), "{message}");
+        assert!(!message.contains("sesame"), "{message}");
+        let file = folder.write("query.toml", format!("{name} = \"{scheme}://backend/?apikey=sesame\"\n"));
+        for command in ["config", "check-config"] {
+            let shown = printed(&[command, "--config", text(&file)], &[]);
+            assert!(shown.contains("/?apikey=(secret)") && !shown.contains("sesame"), "{shown}");
+        }
+        let file = folder.write("torn.toml", format!("{name} = \"{scheme}://ann:sesame@backend/\n"));
+        let message = refused(&["check-config", "--config", text(&file)], &[]);
+        assert!(message.contains("line 1") && !message.contains("sesame"), "{message}");
+    }
+}
+
+#[test]
 fn the_schema_is_json_and_names_settings() {
     let schema: serde_json::Value = serde_json::from_str(&printed(&["config", "--schema"], &[])).expect("JSON");
     assert_eq!(schema["properties"]["log"]["properties"]["level"]["default"], "info");

@@ -91,7 +91,14 @@ fn the_socket_of_a_dead_server_is_replaced_and_no_other_file() {
     server.stop();
 
     let file = folder.write("plain", "precious");
-    Server::bind(on_socket(&file)).expect_err("no socket");
+    let folder_there = folder.join("directory");
+    std::fs::create_dir(&folder_there).expect("a directory");
+    let link = folder.join("link");
+    std::os::unix::fs::symlink(folder.join("nothing"), &link).expect("a link");
+    for path in [&file, &folder_there, &link] {
+        let refused = Server::bind(on_socket(path)).expect_err("no socket").to_string();
+        assert!(refused.contains("at this path that is no socket. Remove it, or choose another path"), "{refused}");
+    }
     assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "precious");
     let missing = Server::bind(on_socket(&folder.join("nowhere/front.sock"))).expect_err("no folder");
     assert!(missing.to_string().contains("directory of the Unix socket does not exist"), "{missing}");

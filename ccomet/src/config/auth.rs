@@ -8,7 +8,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::table::settings;
-use crate::config::webhooks::{BackEndPlace, without_query};
+use crate::config::webhooks::{self, BackEndPlace, without_query};
 use crate::core::pattern::Pattern;
 
 settings! {
@@ -24,6 +24,7 @@ settings! {
         /// keys as in `jwks_file`. The server fetches it at the start, every `jwks_refresh_s`, and
         /// at most once a minute if a token names a key that is not known. If that fails, the keys
         /// stay as they were. Empty: none.
+        #[serde(serialize_with = "webhooks::shown", deserialize_with = "webhooks::read")]
         jwks_url: String = "" => String::new();
         /// Time after which the key set is fetched again.
         jwks_refresh_s: u64 = 3_600 s, [60..=604_800 s];
@@ -138,7 +139,7 @@ pub enum Algorithm {
 const KEY_BYTES_MIN: usize = 16;
 
 /// The text that replaces a secret in all output.
-const PLACEHOLDER: &str = "(secret)";
+pub(super) const PLACEHOLDER: &str = "(secret)";
 
 /// A secret. It is never shown, neither in messages nor in a printed configuration.
 #[derive(Clone, PartialEq, Eq)]

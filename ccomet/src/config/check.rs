@@ -9,6 +9,7 @@ use super::auth::is_key;
 use super::listen::{beyond_loopback, socket_mode};
 use super::table::{Settings, check};
 use super::tls::TlsParts;
+use super::webhooks::without_secrets;
 use super::{Api, Config, is_field_name, is_origin};
 use crate::access::token::{AuthError, Verifier};
 use crate::config::rules::Rules;
@@ -71,9 +72,13 @@ pub enum ConfigError {
     OpenFront(SocketAddr),
     /// The URL of the back end is malformed.
     #[error(
-        "hooks.url = {0:?} is not 'http://HOST[:PORT]/PATH', which is required if the back end is to be asked or notified"
+        "hooks.url = {0:?} is not 'http://HOST[:PORT]/PATH', without a user and a password, which is required if the back \
+         end is to be asked or notified"
     )]
     Hooks(String),
+    /// The back end is to be asked or notified, and its URL is not set.
+    #[error("{0} = true needs the URL of the back end: set hooks.url = \"http://HOST[:PORT]/PATH\"")]
+    NoBackEnd(&'static str),
     /// Pages of any origin could act with the credentials that their visitors' browsers store for
     /// the site.
     #[error(
@@ -136,7 +141,7 @@ pub enum ConfigError {
     )]
     ProxiedTls(&'static str),
     /// The URL of the key set is malformed.
-    #[error("auth.jwks_url = {0:?} is neither 'https://HOST[:PORT]/PATH' nor 'http://HOST[:PORT]/PATH'")]
+    #[error("auth.jwks_url = {0:?} is neither 'https://HOST[:PORT]/PATH' nor 'http://HOST[:PORT]/PATH', without a user and a password")]
     KeySetUrl(String),
     /// The system has no root certificates, with which to check the server of the key set.
     #[error(
@@ -272,16 +277,24 @@ impl Config {
             }
         }
         if !self.auth.jwks_url.is_empty() && self.auth.key_set_place().is_none() {
-            return Err(ConfigError::KeySetUrl(self.auth.jwks_url.clone()));
+            return Err(ConfigError::KeySetUrl(without_secrets(&self.auth.jwks_url)));
         }
         Verifier::new(&self.auth)?;
         TlsParts::read(self)?;
         self.check_names()?;
         self.check_all_ranges()?;
         let hooks = &self.hooks;
-        let is_wanted = hooks.subscribe || hooks.publish || hooks.presence || !hooks.url.is_empty();
-        if is_wanted && hooks.place().is_none() {
-            return Err(ConfigError::Hooks(hooks.url.clone()));
+        let wanted = [
+            ("hooks.subscribe", hooks.subscribe),
+            ("hooks.publish", hooks.publish),
+            ("hooks.presence", hooks.presence),
+        ];
+        let wanted = wanted.iter().find(|(_, is_wanted)| *is_wanted);
+        if let Some((setting, _)) = wanted.filter(|_| hooks.url.is_empty()) {
+            return Err(ConfigError::NoBackEnd(setting));
+        }
+        if !hooks.url.is_empty() && hooks.place().is_none() {
+            return Err(ConfigError::Hooks(without_secrets(&hooks.url)));
         }
         if hooks.pass_on_credentials() && front.allows_any_origin() && !fault!("cookies-with-any-origin") {
             return Err(ConfigError::AnyOrigin);

@@ -9,6 +9,9 @@ use sealed::{Address, fault};
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::Serializer;
 
+/// The longest path of a Unix socket on Linux; the system adds a byte.
+const PATH_BYTES_MAX: usize = 107;
+
 /// Parses the address of a listener: `127.0.0.1:8100`, `[::1]:8100`, `localhost:8100`, a port
 /// (`8100` or `:8100`), which is one of 127.0.0.1, or `unix:/run/ccomet/front.sock`. Of the
 /// addresses of a name, the first IPv4 address is used, or the first address if there is none.
@@ -32,9 +35,19 @@ pub fn listen_address(text: &str) -> Result<Address, String> {
     };
     if let Some(path) = text.strip_prefix("unix:") {
         return match Path::new(path) {
+            path if path.as_os_str().len() > PATH_BYTES_MAX => Err(wrong(&format_args!(
+                "the path of a Unix socket has at most {PATH_BYTES_MAX} bytes, and this one has {}",
+                path.as_os_str().len()
+            ))),
             path if path.is_absolute() => Ok(Address::unix(path)),
             _ => Err(wrong(&"the path of a Unix socket begins with /")),
         };
+    }
+    if text.starts_with('/') {
+        return Err(wrong(&format_args!("for a Unix socket write unix:{text}")));
+    }
+    if let Some((scheme @ ("http" | "https" | "ws" | "wss"), _)) = text.split_once("://") {
+        return Err(wrong(&format_args!("write the address without {scheme}://")));
     }
     if fault!("listener-name-refused") {
         return text.parse().map_err(|error| wrong(&error));
@@ -97,6 +110,20 @@ mod tests {
             assert_eq!(read.clone().ok(), address.map(|address| address.parse().expect("an address")), "{read:?}");
             assert!(read.is_ok() || read.is_err_and(|message| message.contains("localhost:8100")), "{text}");
         }
+    }
+
+    #[test]
+    fn a_slip_in_an_address_has_its_remedy() {
+        let long = format!("unix:/{}", "a".repeat(107));
+        for (text, remedy) in [
+            ("/run/x.sock", "for a Unix socket write unix:/run/x.sock"),
+            ("http://localhost:8100", "write the address without http://"),
+            (&long, "at most 107 bytes, and this one has 108"),
+        ] {
+            let message = listen_address(text).expect_err(text);
+            assert!(message.contains(remedy), "{message}");
+        }
+        listen_address(&long[..long.len() - 1]).expect("a path of 107 bytes");
     }
 
     #[test]

@@ -275,7 +275,7 @@ with_origins!(Admin);
 
 /// Returns the fault of a file, and its place. A file that may contain a secret is not quoted.
 fn parse_message(text: &str, error: &toml::de::Error) -> String {
-    if !text.contains("secret") && !text.contains("keys") {
+    if !["secret", "keys", "url"].iter().any(|name| text.contains(name)) {
         return error.to_string();
     }
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");

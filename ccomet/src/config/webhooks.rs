@@ -3,9 +3,10 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::auth::Secret;
+use super::auth::{PLACEHOLDER, Secret};
 use super::table::settings;
 use crate::core::message::{ChannelKind, ChannelName};
 use crate::core::pattern::{Pattern, any_matches};
@@ -18,6 +19,7 @@ settings! {
     /// HTTP requests to the site's back end: questions before an action, and reports of presence.
     pub struct Hooks in [hooks] {
         /// URL of the back end: `http://HOST[:PORT]/PATH`; empty: none.
+        #[serde(serialize_with = "shown", deserialize_with = "read")]
         url: String = "" => String::new();
         /// Whether the back end is asked before a client of the front subscribes.
         subscribe: bool = false;
@@ -90,6 +92,38 @@ pub(crate) fn without_query(url: &str) -> &str {
     url.split_once('?').map_or(url, |(url, _)| url)
 }
 
+/// Returns a URL with `(secret)` in place of the name and password of a user, and of the values of
+/// the query. The URL may be malformed: no part of it that could be one of these is shown.
+pub(crate) fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.find("://").map_or(("", url), |at| url.split_at(at + 3));
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => (format!("{PLACEHOLDER}@"), rest),
+        None => (String::new(), rest),
+    };
+    let Some((place, query)) = rest.split_once('?') else { return format!("{scheme}{user}{rest}") };
+    let hidden = query.split('&').map(|part| match part.split_once('=') {
+        Some((name, _)) => format!("{name}={PLACEHOLDER}"),
+        None => PLACEHOLDER.to_owned(),
+    });
+    format!("{scheme}{user}{place}?{}", hidden.collect::<Vec<_>>().join("&"))
+}
+
+/// Writes a URL without its secrets.
+pub(super) fn shown<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&without_secrets(url))
+}
+
+/// Reads a URL. One of a printed configuration, without its secrets, is an error.
+pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let url = String::deserialize(deserializer)?;
+    if url.contains(PLACEHOLDER) {
+        return Err(D::Error::custom(
+            "(secret) in the URL is no secret: 'ccomet config' prints it in place of one. Write the secret itself there",
+        ));
+    }
+    Ok(url)
+}
+
 impl BackEndPlace {
     /// Returns the place that a URL names; `None` if it is not a valid URL that begins with the
     /// scheme.
@@ -159,6 +193,26 @@ mod tests {
         for bad in bad.iter().chain(&worse) {
             assert_eq!(place(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn the_secrets_of_a_url_are_not_shown() {
+        for (url, shown) in [
+            ("http://backend/comet", "http://backend/comet"),
+            ("http://ann:sesame@backend/comet", "http://(secret)@backend/comet"),
+            ("http://ann:ses/a?m@e@backend/comet", "http://(secret)@backend/comet"),
+            ("ann:sesame@backend", "(secret)@backend"),
+            ("http://backend/?apikey=sesame&sesame&a=b=c", "http://backend/?apikey=(secret)&(secret)&a=(secret)"),
+            ("http://ann:sesame@backend/?k=sesame", "http://(secret)@backend/?k=(secret)"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+        let hooks = Hooks { url: "http://backend/?k=sesame".to_owned(), ..Hooks::default() };
+        let printed = toml::to_string(&hooks).expect("TOML");
+        assert!(printed.contains("k=(secret)") && !printed.contains("sesame"), "{printed}");
+        let refused = toml::from_str::<Hooks>(&printed).expect_err("no secret");
+        assert!(refused.message().contains("(secret) in the URL is no secret"), "{refused}");
     }
 
     #[test]
