@@ -94,9 +94,70 @@ fn a_refused_setting_is_named_with_its_place() {
     let message = refused(&["token", "--sub", "ann"], &[]);
     assert!(message.contains("auth.keys") && message.contains("gen-config"), "{message}");
     let message = refused(&["check-config", "--loops", "100000"], &[]);
-    assert!(message.contains("--loops: loops must be from 1 to 1024, and is 100000"), "{message}");
+    assert!(message.contains("--loops: loops = 100000 is out of range: allowed is 1 to 1,024"), "{message}");
     let message = refused(&["check-config", "--loops", "two"], &[]);
     assert!(message.contains("--loops: loops = \"two\""), "{message}");
+    for number in ["0", "-1"] {
+        let message = refused(&["check-config", "--loops", number], &[]);
+        assert!(message.contains(&format!("--loops: loops = {number}")) && message.contains("1 to 1,024"), "{message}");
+    }
+}
+
+#[test]
+fn an_error_of_a_value_has_the_file_the_line_the_setting_and_what_is_allowed() {
+    let folder = Folder::new("errors");
+    for (settings, line, expected) in [
+        (
+            "limits.message_bytes_max = \"9M\"",
+            1,
+            "limits.message_bytes_max = \"9M\" is out of range: allowed is 1 B to 8 MiB",
+        ),
+        (
+            "\n[times]\npoll_wait_s = 90",
+            3,
+            "times.poll_wait_s = 90 is out of range: allowed is at most times.poll_wait_max_s (60 s); raise that too",
+        ),
+        ("[front]\norigins = [\"a\"]", 2, "front.origins has \"a\""),
+        ("[front]\nhosts = [\"a:1\"]", 2, "front.hosts has \"a:1\""),
+        ("[front]\nheaders = [\"a b\"]", 2, "front.headers has \"a b\""),
+        ("[log]\nlevel = \"loud\"", 2, "log.level = \"loud\" is not a level"),
+        ("[front]\nsocket_mode = \"rw\"", 2, "front.socket_mode = \"rw\" is not a file mode"),
+        ("[admin]\nkeys = [\"short\"]", 2, "admin.keys has a key that is shorter"),
+        ("[hooks]\nsubscribe = true", 2, "hooks.subscribe = true needs the URL of the back end"),
+        (
+            "[auth]\nkeys = [{ id = \"k\", secret = \"short\", algorithm = \"HS256\" }]",
+            2,
+            "auth.keys: the secret of key \"k\"",
+        ),
+        (
+            "[auth]\nkeys = [{ id = \"k\", algorithm = \"HS256\" }]",
+            2,
+            "auth.keys: key \"k\" needs secret or secret_file",
+        ),
+        (
+            "[auth]\nkeys = [{ id = \"k\", algorithm = \"HS256\", secret_file = \"/nothing\" }]",
+            2,
+            "auth.keys: key \"k\": cannot read /nothing: ",
+        ),
+        ("[auth]\njwks_file = \"/nothing\"", 2, "auth.jwks_file: /nothing: cannot be read: "),
+        ("[front]\ntls = { cert = \"/nothing\", key = \"/nothing\" }", 2, "front.tls.cert: cannot read /nothing: "),
+        (
+            "[[rules]]\nchannels = \"a\"\n[[rules]]\nchannels = \"news.*\"\nmessage_bytes_max = \"9M\"",
+            5,
+            "rule 2, channels = \"news.*\": rules.message_bytes_max = \"9M\" is out of range: allowed is 1 B to 8 MiB",
+        ),
+        (
+            "[front]\nlisten = \"/run/x.sock\"",
+            2,
+            "front.listen: \"/run/x.sock\" is no address of a listener: for a Unix socket write unix:/run/x.sock",
+        ),
+        ("[front]\nlisten = \"0.0.0.0:80\"", 2, "front.listen = 0.0.0.0:80 is reachable"),
+    ] {
+        let file = folder.write("ccomet.toml", settings);
+        let message = refused(&["check-config", "--config", text(&file)], &[]);
+        let start = format!("ccomet: {}: line {line}: {expected}", file.display());
+        assert!(message.starts_with(&start), "{message} for {start}");
+    }
 }
 
 #[test]
@@ -134,7 +195,50 @@ fn completions_and_manual_pages_name_the_commands() {
     assert!(page.contains(".TH ccomet 1") && page.contains("gen\\-config"), "{page}");
     let page = printed(&["man", "token"], &[]);
     assert!(page.contains(".TH ccomet-token 1") && page.contains("subscribe"), "{page}");
+    for arguments in [&["man", "sub"][..], &["man", "store", "check"], &["man", "store check"]] {
+        let page = printed(arguments, &[]);
+        let title = format!(".TH ccomet-{} 1", arguments[1..].join("-").replace(' ', "-"));
+        assert!(page.contains(&title) && page.contains(concat!("ccomet ", env!("CARGO_PKG_VERSION"))), "{page}");
+    }
+    let page = printed(&["man"], &[]);
+    assert!(page.contains(".SH EXAMPLES\n.nf\n") && !page.contains("EXTRA"), "{page}");
     assert!(refused(&["man", "nothing"], &[]).contains("no command nothing"));
+    assert!(refused(&["man", "store", "nothing"], &[]).contains("ccomet store --help"));
+}
+
+#[test]
+fn a_command_of_other_servers_gets_a_tip() {
+    let help = printed(&["--help"], &[]);
+    assert!(
+        help.lines().take(3).any(|line| line.contains("Without a command, this program starts the server")),
+        "{help}"
+    );
+    for command in ["serve", "start", "run"] {
+        let message = refused(&[command], &[]);
+        assert!(message.contains("tip: the program without a command starts the server"), "{message}");
+    }
+}
+
+#[test]
+fn check_config_warns_of_settings_without_effect() {
+    let folder = Folder::new("warned");
+    let file = folder.write("ccomet.toml", "front.socket_mode = \"660\"\nfront.allow = [\"10.1.2.3/8\"]\n");
+    let report = printed(&["check-config", "-c", text(&file)], &[]);
+    let warnings = report.lines().filter(|line| line.starts_with("warning: front.")).count();
+    assert_eq!(warnings, 2, "{report}");
+}
+
+#[test]
+fn a_file_of_settings_is_written_once_and_for_its_user_alone() {
+    let folder = Folder::new("written");
+    let path = folder.join("ccomet.toml");
+    assert_eq!(printed(&["gen-config", "--output", text(&path)], &[]), "");
+    assert!(printed(&["check-config", "-c", text(&path)], &[]).starts_with("ok: "));
+    let before = std::fs::read(&path).expect("a file");
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&path.metadata().expect("a file").permissions()) & 0o777, 0o600);
+    assert!(refused(&["gen-config", "--output", text(&path)], &[]).contains("is not overwritten"));
+    assert_eq!(std::fs::read(&path).expect("a file"), before);
 }
 
 #[test]

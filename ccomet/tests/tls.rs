@@ -143,8 +143,8 @@ fn each_fault_of_the_files_has_an_error_that_names_it() {
     let missing = folder.join("missing.pem");
     let (cert, key) = (&good.cert, &good.key);
     for (cert, key, expected) in [
-        (&missing, key, "cannot read missing.pem, which front.tls.cert names"),
-        (cert, &missing, "cannot read missing.pem, which front.tls.key names"),
+        (&missing, key, "front.tls.cert: cannot read missing.pem"),
+        (cert, &missing, "front.tls.key: cannot read missing.pem"),
         (&empty, key, "front.tls.cert: empty.pem: it has no certificate in PEM (-----BEGIN CERTIFICATE-----)"),
         (key, cert, "-----BEGIN CERTIFICATE-----), but a private key, which belongs in `key`"),
         (cert, &empty, "front.tls.key: empty.pem: it has no private key in PEM (-----BEGIN PRIVATE KEY-----)"),

@@ -113,7 +113,7 @@ pub enum ConfigError {
     #[error("admin.proxy_protocol is set: name the networks whose clients may connect through a proxy (admin.allow)")]
     ProxiedAdmin,
     /// A file that a setting names cannot be read.
-    #[error("cannot read {path}, which {setting} names")]
+    #[error("{setting}: cannot read {path}")]
     ReadFor {
         /// The setting.
         setting: String,
@@ -141,7 +141,9 @@ pub enum ConfigError {
     )]
     ProxiedTls(&'static str),
     /// The URL of the key set is malformed.
-    #[error("auth.jwks_url = {0:?} is neither 'https://HOST[:PORT]/PATH' nor 'http://HOST[:PORT]/PATH', without a user and a password")]
+    #[error(
+        "auth.jwks_url = {0:?} is neither 'https://HOST[:PORT]/PATH' nor 'http://HOST[:PORT]/PATH', without a user and a password"
+    )]
     KeySetUrl(String),
     /// The system has no root certificates, with which to check the server of the key set.
     #[error(
@@ -201,14 +203,34 @@ pub enum ConfigError {
     #[error("admin.apis has \"classic\": the classic API is served at the front alone (front.apis)")]
     ClassicAdmin,
     /// A value is out of its range.
-    #[error("{name} must be {range}, and is {value}")]
+    #[error("{name} = {value} is out of range: allowed is {range}")]
     Range {
         /// The setting.
         name: &'static str,
-        /// The allowed range.
+        /// The allowed range, with units.
         range: String,
         /// The value.
         value: u64,
+    },
+    /// A list has too many entries.
+    #[error("{name} has {count} entries: allowed are at most {max}")]
+    TooMany {
+        /// The setting.
+        name: &'static str,
+        /// The greatest number of entries.
+        max: usize,
+        /// The number of entries.
+        count: usize,
+    },
+    /// A rule has an error.
+    #[error("rule {number}, channels = {channels:?}: {fault}")]
+    InRule {
+        /// The number of the rule, from 1.
+        number: usize,
+        /// The channels of the rule.
+        channels: String,
+        /// The error.
+        fault: Box<ConfigError>,
     },
 }
 
@@ -222,8 +244,8 @@ fn is_log_level(text: &str) -> bool {
 }
 
 /// Returns the error for a list with too many entries.
-fn too_long(name: &'static str, what: &str, max: usize, len: usize) -> ConfigError {
-    ConfigError::Range { name, range: format!("{what}at most {max}"), value: len as u64 }
+fn too_long(name: &'static str, max: usize, count: usize) -> ConfigError {
+    ConfigError::TooMany { name, max, count }
 }
 
 impl Config {
@@ -314,19 +336,23 @@ impl Config {
         self.icomet.check_ranges()?;
         self.auth.check_ranges()?;
         self.hooks.check_ranges()?;
-        for rule in &self.rules {
-            rule.check_ranges()?;
+        for (index, rule) in self.rules.iter().enumerate() {
+            rule.check_ranges().map_err(|fault| ConfigError::InRule {
+                number: index + 1,
+                channels: rule.channels.as_str().to_owned(),
+                fault: Box::new(fault),
+            })?;
         }
         if self.rules.len() > Rules::MAX {
-            return Err(too_long("rules", "", Rules::MAX, self.rules.len()));
+            return Err(too_long("rules", Rules::MAX, self.rules.len()));
         }
         if let Some(loops) = self.loops.filter(|loops| loops.get() > LOOPS_MAX) {
             check("loops", loops.get(), 1..=LOOPS_MAX as u64)?;
         }
         let times = &self.times;
         if times.poll_wait_s > times.poll_wait_max_s {
-            let (name, range) = ("times.poll_wait_s", "at most times.poll_wait_max_s".to_owned());
-            return Err(ConfigError::Range { name, range, value: times.poll_wait_s });
+            let range = format!("at most times.poll_wait_max_s ({} s); raise that too", times.poll_wait_max_s);
+            return Err(ConfigError::Range { name: "times.poll_wait_s", range, value: times.poll_wait_s });
         }
         Ok(())
     }
@@ -336,7 +362,7 @@ impl Config {
     fn check_names(&self) -> Result<(), ConfigError> {
         let (headers, cookie) = (&self.front.headers, &self.auth.cookie);
         if headers.len() > HEADERS_MAX {
-            return Err(too_long("front.headers", "a list of ", HEADERS_MAX, headers.len()));
+            return Err(too_long("front.headers", HEADERS_MAX, headers.len()));
         }
         for (setting, names) in [("front.headers", headers), ("hooks.headers", &self.hooks.headers)] {
             if let Some(name) = names.iter().find(|name| !is_field_name(name))
@@ -352,7 +378,7 @@ impl Config {
         let any = ["*".to_owned()];
         for (setting, origins) in [("front.origins", &self.front.origins), ("admin.origins", &self.admin.origins)] {
             if origins.len() > ORIGINS_MAX {
-                return Err(too_long(setting, "a list of ", ORIGINS_MAX, origins.len()));
+                return Err(too_long(setting, ORIGINS_MAX, origins.len()));
             }
             if let Some(origin) = origins.iter().find(|origin| *origins != any && !is_origin(origin.as_str())) {
                 return Err(ConfigError::Origin { setting, origin: origin.clone() });

@@ -1,6 +1,9 @@
 //! A TOML document of settings: checks names and types by the table, and replaces sizes and
 //! durations in words with numbers.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use serde::Deserialize;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer};
 
@@ -15,6 +18,35 @@ pub(super) struct Document {
     pub(super) config: Config,
     /// The same as a table, with numbers in place of words.
     pub(super) table: toml::Table,
+    /// The places of the settings, by their full names; those of the first rule are `rules[1].…`.
+    pub(super) places: BTreeMap<String, Written>,
+}
+
+/// A setting as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Written {
+    /// The number of the line of a file, from 1.
+    pub(super) line: Option<usize>,
+    /// A number, as it was written.
+    pub(super) number: Option<String>,
+}
+
+/// The settings that a document has.
+#[derive(Debug, Default)]
+struct Found {
+    /// Each setting, and the bytes of its value.
+    all: Vec<(Place, Range<usize>)>,
+    /// The values that are to be replaced, each with its replacement in TOML.
+    replaced: Vec<(Place, String)>,
+}
+
+impl Found {
+    fn add(&mut self, place: Place, value: &toml::Spanned<DeValue<'_>>) -> Result<(), At> {
+        let with = place.replacement(value.get_ref()).map_err(|message| (value.span().start, message))?;
+        self.replaced.extend(with.map(|with| (place, with)));
+        self.all.push((place, value.span()));
+        Ok(())
+    }
 }
 
 /// A fault of a document.
@@ -66,36 +98,61 @@ pub(super) fn read(text: &str) -> Result<Document, Fault> {
         let plain = error.message().to_owned();
         Fault { line: None, message: parse_message(text, &error), plain: Some(plain) }
     };
-    let original = DeTable::parse(text).map_err(of_toml)?;
-    let replaced = check(original.get_ref()).map_err(|(at, message)| {
-        let before = text.get(..at).unwrap_or(text);
-        Fault { line: Some(before.matches('\n').count() + 1), message, plain: None }
+    let line_of = |at: usize| Some(text.get(..at).unwrap_or(text).matches('\n').count() + 1);
+    let original = DeTable::parse(text).map_err(|error| match error.span().map(|span| span.start) {
+        Some(at) if let Some(message) = bare_word(text, at) => {
+            Fault { line: line_of(at), plain: Some(message.clone()), message }
+        }
+        _ => of_toml(error),
     })?;
+    let Found { all, replaced } =
+        check(original.get_ref()).map_err(|(at, message)| Fault { line: line_of(at), message, plain: None })?;
     let mut table = DeTable::parse(text).map_err(of_toml)?;
     for (place, with) in &replaced {
         if let Some(value) = value_mut(table.get_mut(), *place) {
             *value = DeValue::parse(with).map_err(of_toml)?.into_inner();
         }
     }
+    let of_value = |error: toml::de::Error| {
+        let at = error.span().map_or(usize::MAX, |span| span.start);
+        let Some((place, span)) = all.iter().find(|(_, span)| span.contains(&at)) else { return of_toml(error) };
+        let plain = place.plain(error.message());
+        Fault { line: line_of(span.start), message: format!("{}: {plain}", place.shown()), plain: Some(plain) }
+    };
+    let written = |(place, span): &(Place, Range<usize>)| {
+        let number = text.get(span.clone()).filter(|_| matches!(place.row.form(), Form::Number(_))).map(shortened);
+        (place.key(), Written { line: line_of(span.start), number })
+    };
     Ok(Document {
-        config: Config::deserialize(Deserializer::from(table.clone())).map_err(of_toml)?,
+        config: Config::deserialize(Deserializer::from(table.clone())).map_err(of_value)?,
         table: toml::Table::deserialize(Deserializer::from(table)).map_err(of_toml)?,
+        places: all.iter().map(written).collect(),
     })
 }
 
-/// Checks the names and types of all settings. Returns the values that are to be replaced, each
-/// with its replacement in TOML.
-fn check(document: &DeTable<'_>) -> Result<Vec<(Place, String)>, At> {
-    let mut replaced = Vec::new();
+/// Returns what is wrong with a line at whose value the document ends to be TOML, if the value is
+/// meant as a truth value.
+fn bare_word(text: &str, at: usize) -> Option<String> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let (name, value) = text.get(start..)?.lines().next()?.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let is_meant = ["true", "false", "yes", "no", "on", "off"].iter().any(|word| value.eq_ignore_ascii_case(word));
+    let name = name.trim();
+    is_meant.then(|| format!("{name} = {value}: allowed is true or false, in lower case and without quotes"))
+}
+
+/// Checks the names and types of all settings, and returns them.
+fn check(document: &DeTable<'_>) -> Result<Found, At> {
+    let mut found = Found::default();
     for (key, value) in document {
         let (name, at) = (key.get_ref().as_ref(), value.span().start);
         match (form::section(name), value.get_ref()) {
             _ if name == form::of_rules().name => {
                 let rules = value.get_ref().as_array().ok_or_else(|| (at, not_rules()))?;
-                check_rules(rules, &mut replaced)?;
+                check_rules(rules, &mut found)?;
             }
             (Some(section), DeValue::Table(table)) if !name.is_empty() => {
-                check_section(section, None, table, &mut replaced)?;
+                check_section(section, None, table, &mut found)?;
             }
             (Some(section), _) => return Err((key.span().start, not_a_table(section))),
             (None, _) => {
@@ -104,19 +161,21 @@ fn check(document: &DeTable<'_>) -> Result<Vec<(Place, String)>, At> {
                     return Err((key.span().start, unknown_outside(name, value.get_ref().is_table())));
                 };
                 let place = Place { section: form::section("").unwrap_or(form::of_rules()), rule: None, row };
-                if let Some(with) = place.replacement(value.get_ref()).map_err(|message| (at, message))? {
-                    replaced.push((place, with));
-                }
+                found.add(place, value)?;
             }
         }
     }
-    Ok(replaced)
+    Ok(found)
 }
 
-fn check_rules(rules: &DeArray<'_>, replaced: &mut Vec<(Place, String)>) -> Result<(), At> {
+fn check_rules(rules: &DeArray<'_>, found: &mut Found) -> Result<(), At> {
     for (index, rule) in rules.iter().enumerate() {
         let table = rule.get_ref().as_table().ok_or_else(|| (rule.span().start, not_rules()))?;
-        check_section(form::of_rules(), Some(index), table, replaced)?;
+        check_section(form::of_rules(), Some(index), table, found)?;
+        if !table.contains_key("channels") {
+            let missing = "has no channels: name those to which it applies, such as channels = \"chat.*\"";
+            return Err((rule.span().start, format!("rule {} {missing}", index + 1)));
+        }
     }
     Ok(())
 }
@@ -125,7 +184,7 @@ fn check_section(
     section: &'static Section,
     rule: Option<usize>,
     table: &DeTable<'_>,
-    replaced: &mut Vec<(Place, String)>,
+    found: &mut Found,
 ) -> Result<(), At> {
     for (key, value) in table {
         let name: &str = key.get_ref();
@@ -133,9 +192,7 @@ fn check_section(
             return Err((key.span().start, unknown_in(section, name)));
         };
         let place = Place { section, rule, row };
-        if let Some(with) = place.replacement(value.get_ref()).map_err(|message| (value.span().start, message))? {
-            replaced.push((place, with));
-        }
+        found.add(place, value)?;
     }
     Ok(())
 }
@@ -155,9 +212,40 @@ fn value_mut<'t, 'i>(document: &'t mut DeTable<'i>, place: Place) -> Option<&'t 
 }
 
 impl Place {
+    /// Returns the name, with the number of the rule.
+    fn shown(&self) -> String {
+        let name = form::full_name(self.section, self.row);
+        self.rule.map_or_else(|| name.clone(), |index| format!("rule {}: {name}", index + 1))
+    }
+
+    /// Returns the name by which [`Document::places`] has the place.
+    fn key(&self) -> String {
+        match self.rule {
+            Some(index) => format!("rules[{}].{}", index + 1, self.row.name),
+            None => form::full_name(self.section, self.row),
+        }
+    }
+
+    /// Returns what is wrong with the value, from the message of its type.
+    fn plain(&self, message: &str) -> String {
+        let message = if self.row.is_secret() { without_quotes(message) } else { message.to_owned() };
+        match message.strip_suffix(", expected a sequence") {
+            Some(found) if let Some(text) = found.strip_prefix("invalid type: string ") => {
+                format!("{text} is a text: allowed is a list of texts, such as [{text}]")
+            }
+            Some(found) => format!("{found}: allowed is a list of texts, such as [\"news\"]"),
+            None => message,
+        }
+    }
+
     /// Checks the type of a value. Returns what is to replace it, if it is in words.
     fn replacement(&self, value: &DeValue<'_>) -> Result<Option<String>, String> {
         match (self.row.form(), value) {
+            (Form::Number(_), DeValue::Integer(number))
+                if self.row.kind.contains("NonZero") && number.as_str() == "0" =>
+            {
+                Err(self.refusal(value, "is too small", "a whole number of at least 1"))
+            }
             (Form::Number(unit), DeValue::Integer(number)) => {
                 let number = u64::from_str_radix(number.as_str(), number.radix());
                 if number.is_ok_and(|number| number <= self.greatest()) {
@@ -179,10 +267,13 @@ impl Place {
             | (Form::Text, DeValue::String(_))
             | (Form::List, DeValue::Array(_))
             | (Form::Table, DeValue::Table(_)) => Ok(None),
-            (Form::Switch, _) => Err(self.wrong_type(value, "true or false, without quotes")),
+            (Form::Switch, _) => Err(self.wrong_type(value, "true or false, in lower case and without quotes")),
             (Form::Text, _) => Err(self.wrong_type(value, "a text in quotes")),
             (Form::List, _) if self.row.kind == "Vec<Key>" => {
                 Err(self.wrong_type(value, "a list of tables, such as [{ id = \"main\", secret = \"…\" }]"))
+            }
+            (Form::List, DeValue::String(text)) if !self.row.is_secret() => {
+                Err(self.wrong_type(value, &format!("a list of texts, such as [{:?}]", shortened(text))))
             }
             (Form::List, _) => Err(self.wrong_type(value, "a list of texts, such as [\"one\", \"two\"]")),
             (Form::Table, _) => {
@@ -210,7 +301,7 @@ impl Place {
     }
 
     fn refusal(&self, value: &DeValue<'_>, why: &str, allowed: &str) -> String {
-        let name = form::full_name(self.section, self.row);
+        let name = self.shown();
         let shown = match value {
             _ if self.row.is_secret() => String::new(),
             DeValue::String(text) => format!(" = {:?}", shortened(text)),
@@ -263,6 +354,15 @@ fn unknown_outside(name: &str, is_table: bool) -> String {
 
 /// Returns the message for a name that a section does not have.
 fn unknown_in(section: &Section, name: &str) -> String {
+    // The address of a listener includes its port.
+    if section.rows.iter().any(|row| row.name == "listen")
+        && ["port", "bind", "address", "addr", "host"].contains(&name)
+    {
+        let table = section.name;
+        return format!(
+            "[{table}] has no setting {name}. There is {table}.listen, such as listen = \"127.0.0.1:8100\""
+        );
+    }
     let here = similar(name, section.rows.iter().map(|row| row.name));
     let elsewhere = form::all().filter(|(other, row)| row.name == name && other.name != section.name);
     let elsewhere: Vec<String> = elsewhere.map(|(section, row)| form::full_name(section, row)).collect();
@@ -317,10 +417,29 @@ mod tests {
             ("[times]\nheartbeat_s = \"1500ms\"", ["is not a whole number of seconds", "\"15m\"", "86,400 s"]),
             ("[times]\nheartbeat_s = 1.5", ["times.heartbeat_s = 1.5 is a number", "a number of seconds", ""]),
             ("[front]\ndemo = \"yes\"", ["line 2: front.demo = \"yes\" is a text", "true or false", ""]),
-            ("[front]\nallow = \"10.0.0.0/8\"", ["front.allow", "list of texts", "[\"one\", \"two\"]"]),
+            ("[front]\nallow = \"10.0.0.0/8\"", ["front.allow", "list of texts", "[\"10.0.0.0/8\"]"]),
             ("[front]\nhosts = 5\n", ["front.hosts = 5", "list of texts", ""]),
             ("[auth]\nanonymous = 5\n", ["auth.anonymous = 5", "a table", ""]),
             ("loops = \"two\"\n", ["loops = \"two\" is a text", "a whole number", "1 to 1,024"]),
+            ("loops = 0\n", ["loops = 0", "a whole number of at least 1", ""]),
+            ("[front]\ndemo = no\n", ["line 2: demo = no: allowed is true or false, in lower case", "", ""]),
+            ("front.demo = True # yes\n[log]\n", ["line 1: front.demo = True: allowed is true or false", "", ""]),
+            ("[front]\nport = 80\n", ["line 2: [front] has no setting port. There is front.listen", "", ""]),
+            ("[admin]\nbind = \"\"\n", ["admin.listen", "", ""]),
+            ("[front]\n\nlisten = \"localhost\"\n", ["line 3: front.listen: ", "the port is missing", ""]),
+            ("[store]\nsync = \"always\"\n", ["line 2: store.sync: ", "commit", ""]),
+            (
+                "[auth]\nanonymous = { subscribe = \"news\" }",
+                ["line 2: auth.anonymous: ", "\"news\" is a text: allowed is a list of texts, such as [\"news\"]", ""],
+            ),
+            (
+                "[[rules]]\nchannels = \"a\"\n[[rules]]\nmessages_max = 5\n",
+                ["line 3: rule 2 has no channels", "channels = \"chat.*\"", ""],
+            ),
+            (
+                "[[rules]]\nchannels = \"a\"\nmessages_max = \"x\"\n",
+                ["line 3: rule 1: rules.messages_max = \"x\"", "", ""],
+            ),
             ("rules = 5\n", ["line 1: rules is a list of tables", "[[rules]]", ""]),
             ("front = 5\n", ["front is a table of settings", "[front]", ""]),
             (

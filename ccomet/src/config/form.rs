@@ -100,13 +100,18 @@ pub(crate) fn of_rules() -> &'static Section {
 /// Returns the names that resemble one, most similar first, as the end of a message; empty if there
 /// are none.
 pub(crate) fn similar<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names = nearest(name, names);
+    if names.is_empty() { String::new() } else { format!(". Similar names: {}", names.join(", ")) }
+}
+
+/// Returns at most three names that resemble one, most similar first.
+pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let score = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
     let mut found: Vec<(f64, &str)> = names.into_iter().map(|other| (score(other), other)).collect();
-    found.retain(|(score, _)| *score > 0.8);
+    found.retain(|(score, _)| *score > 0.85);
     found.sort_by(|a, b| b.0.total_cmp(&a.0));
     found.dedup();
-    let names: Vec<&str> = found.into_iter().take(3).map(|(_, name)| name).collect();
-    if names.is_empty() { String::new() } else { format!(". Similar names: {}", names.join(", ")) }
+    found.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]

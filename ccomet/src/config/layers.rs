@@ -8,8 +8,8 @@ use sealed::fault;
 use serde::Deserialize;
 use toml::de::DeValue;
 
-use super::document;
-use super::form::{self, Form, full_name, similar};
+use super::document::{self, Written};
+use super::form::{self, Form, full_name, nearest};
 use super::rules::NUMBER;
 use super::table::{Row, Section};
 use super::{Config, ConfigError};
@@ -58,6 +58,8 @@ pub struct Layers {
     table: toml::Table,
     /// The sources of the settings that have a source, by their full names.
     sources: BTreeMap<String, Source>,
+    /// The settings as they were written, by the names of [`Document`](document::Document).
+    written: BTreeMap<String, Written>,
 }
 
 impl Layers {
@@ -73,6 +75,7 @@ impl Layers {
     pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let read = Config::read_document(path)?;
         self.file = Some(path.to_owned());
+        self.written.extend(read.places);
         for (section, value) in read.table {
             match value {
                 toml::Value::Table(table) => {
@@ -148,12 +151,53 @@ impl Layers {
     pub fn checked(&self) -> Result<Config, ConfigError> {
         let config = self.config()?;
         let Err(error) = config.check() else { return Ok(config) };
-        let message = error.to_string();
-        // Errors about a value begin with the name of the setting.
-        let setting = message.split(' ').next().unwrap_or_default();
-        match self.source(setting) {
-            Source::Default => Err(error),
-            _ => Err(ConfigError::Value { from: self.shown_source(setting), message }),
+        let (place, message) = self.worded(&error);
+        let setting = if place.starts_with("rules[") { "rules" } else { &place };
+        let from = match (self.source(setting), self.written.get(&place).and_then(|written| written.line)) {
+            (Source::Default, _) => return Err(error),
+            (Source::File, Some(line)) => format!("{}: line {line}", self.shown_source(setting)),
+            _ => self.shown_source(setting),
+        };
+        Err(ConfigError::Value { from, message })
+    }
+
+    /// Returns the place of the setting that an error is about, and the message, in which a number is
+    /// as it was written.
+    fn worded(&self, error: &ConfigError) -> (String, String) {
+        let number = |place: &str, value: &u64| {
+            self.written.get(place).and_then(|written| written.number.clone()).unwrap_or_else(|| value.to_string())
+        };
+        let out_of_range = |place: &str, name: &str, range: &str, value: &u64| {
+            format!("{name} = {} is out of range: allowed is {range}", number(place, value))
+        };
+        match error {
+            ConfigError::Range { name, range, value } => ((*name).to_owned(), out_of_range(name, name, range, value)),
+            ConfigError::InRule { number, channels, fault }
+                if let ConfigError::Range { name, range, value } = &**fault =>
+            {
+                let place = format!("rules[{number}].{}", name.trim_start_matches("rules."));
+                let fault = out_of_range(&place, name, range, value);
+                (place, format!("rule {number}, channels = {channels:?}: {fault}"))
+            }
+            error => {
+                let mut message = error.to_string();
+                let mut cause = std::error::Error::source(error);
+                while let Some(source) = cause {
+                    message = format!("{message}: {source}");
+                    cause = source.source();
+                }
+                // The first settings that a message names are those that it is about.
+                let of_word = |word: &str| {
+                    let word = word.trim_end_matches([':', ',', ';']);
+                    let table = word.rsplit_once('.').map(|(table, _)| table);
+                    [Some(word), table]
+                        .into_iter()
+                        .flatten()
+                        .find(|name| self.sources.contains_key(*name))
+                        .map(str::to_owned)
+                };
+                (message.split(' ').find_map(of_word).unwrap_or_default(), message)
+            }
         }
     }
 
@@ -196,7 +240,9 @@ impl Layers {
             .map_err(|message| ConfigError::Value { from, message })?;
         let found = if section.name.is_empty() { Some(&value.table) } else { value.table[section.name].as_table() };
         if let Some(value) = found.and_then(|table| table.get(row.name)) {
+            let number = matches!(row.form(), Form::Number(_)).then(|| text.to_owned());
             self.put(section.name, row.name, value.clone(), source);
+            self.written.insert(name, Written { line: None, number });
         }
         Ok(())
     }
@@ -245,6 +291,12 @@ fn is_foreign(name: &str, value: &OsStr) -> bool {
 }
 
 fn unknown_variable(name: &str) -> ConfigError {
+    // The names of flags, and of tables.
+    let meant = [("DATA", "STORE_PATH"), ("FRONT", "FRONT_LISTEN"), ("ADMIN", "ADMIN_LISTEN"), ("LOG", "LOG_LEVEL")];
+    let plain = name.strip_prefix(PREFIX).unwrap_or(name);
+    if let Some((_, meant)) = meant.iter().find(|(wrong, _)| *wrong == plain) {
+        return ConfigError::UnknownVariable { name: name.to_owned(), similar: format!(". There is {PREFIX}{meant}") };
+    }
     let is_of_other_table = |row: &Row| match row.name {
         // The address of a listener includes its port.
         "listen" => ["_LISTEN", "_PORT", "_ADDRESS", "_HOST"].iter().any(|end| name.ends_with(end)),
@@ -253,8 +305,11 @@ fn unknown_variable(name: &str) -> ConfigError {
     let of_other_tables = targets().filter(|(_, row)| is_of_other_table(row));
     let names: Vec<String> = of_other_tables.map(|(section, row)| variable(section, row)).collect();
     let similar = if names.is_empty() {
+        // The prefix, which all names have, makes none of them similar.
         let names: Vec<String> = targets().map(|(section, row)| variable(section, row)).collect();
-        similar(name, names.iter().map(String::as_str))
+        let found = nearest(plain, names.iter().filter_map(|name| name.strip_prefix(PREFIX)));
+        let found: Vec<String> = found.into_iter().map(|name| format!("{PREFIX}{name}")).collect();
+        if found.is_empty() { String::new() } else { format!(". Similar names: {}", found.join(", ")) }
     } else {
         format!(". There is {}", names.join(", "))
     };
@@ -364,7 +419,10 @@ mod tests {
     fn a_value_out_of_its_range_is_named_with_its_source() {
         let layers = environment(&[("CCOMET_LIMITS_CHANNELS_MAX", "0")]).expect("a number");
         let refused = layers.checked().expect_err("out of range").to_string();
-        assert_eq!(refused, "CCOMET_LIMITS_CHANNELS_MAX: limits.channels_max must be at least 1, and is 0");
+        assert_eq!(
+            refused,
+            "CCOMET_LIMITS_CHANNELS_MAX: limits.channels_max = 0 is out of range: allowed is at least 1"
+        );
         let mut layers = environment(&[("CCOMET_LOG_LEVEL", "info")]).expect("a level");
         layers.checked().expect("all is well");
         layers.set("--log", "log.level", "loud").expect("a text");
@@ -391,12 +449,18 @@ mod tests {
             ("CCOMET_STORE_SYNC", "always", ["CCOMET_STORE_SYNC: store.sync: ", "commit"]),
             ("CCOMET_RULES", "[{ channel = \"*\" }]", ["CCOMET_RULES: ", "[[rules]] has no setting channel"]),
             ("CCOMET_FRONT_LISTN", "x", ["CCOMET_FRONT_LISTN", "CCOMET_FRONT_LISTEN"]),
+            ("CCOMET_DATA", "x", ["CCOMET_DATA", "There is CCOMET_STORE_PATH"]),
+            ("CCOMET_FRONT", "x", ["CCOMET_FRONT", "There is CCOMET_FRONT_LISTEN"]),
+            ("CCOMET_ADMIN", "x", ["CCOMET_ADMIN", "There is CCOMET_ADMIN_LISTEN"]),
+            ("CCOMET_LOG", "x", ["CCOMET_LOG", "There is CCOMET_LOG_LEVEL"]),
             ("CCOMET_LISTEN", "x", ["CCOMET_LISTEN", "CCOMET_FRONT_LISTEN"]),
             ("CCOMET_PORT", "8200", ["CCOMET_PORT. There is CCOMET_FRONT_LISTEN, CCOMET_ADMIN_LISTEN", "correct"]),
         ] {
             let refused = environment(&[(name, value)]).expect_err(name).to_string();
             assert!(parts.iter().all(|part| refused.contains(part)), "{name}={value}: {refused}");
         }
+        let refused = environment(&[("CCOMET_QUUX", "x")]).expect_err("far from all").to_string();
+        assert!(!refused.contains("Similar") && !refused.contains("There is"), "{refused}");
         let refused = environment(&[("CCOMET_AUTH_KEYS", "sesame")]).expect_err("no list").to_string();
         assert!(!refused.contains("sesame"), "{refused}");
         let key = "[{ id = \"k\", algorithm = \"HS256\", secret = 123456 }]";

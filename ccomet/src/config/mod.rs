@@ -9,6 +9,7 @@
 //! - `form.rs`, `document.rs`: the names, types and units of the settings of a file, by the table.
 //! - `layers.rs`: settings from a file, the environment and flags.
 //! - `check.rs`: validation, also of settings that depend on each other.
+//! - `warnings.rs`: settings that are valid, and have no effect.
 //! - `reload.rs`: what changes if the settings of a running server are read anew.
 //! - `printing.rs`, `template.rs`: the settings in force as text, and a file to begin with.
 //! - `reference.rs`, `schema.rs`: the reference of all settings, `docs/settings.md`, and the schema
@@ -32,6 +33,7 @@ mod storage;
 pub(crate) mod table;
 mod template;
 pub(crate) mod tls;
+mod warnings;
 pub(crate) mod webhooks;
 mod words;
 
@@ -366,7 +368,7 @@ mod tests {
         }
         let many =
             Config { front: Front { headers: vec!["X".to_owned(); 101], ..Front::default() }, ..Config::default() };
-        assert!(matches!(many.check(), Err(ConfigError::Range { .. })));
+        assert!(matches!(many.check(), Err(ConfigError::TooMany { .. })));
     }
 
     #[test]

@@ -60,8 +60,8 @@ fn line(row: &Row, value: &Value) -> String {
 }
 
 impl Layers {
-    /// Returns a report on the settings that differ from their defaults, each with its source. A
-    /// secret appears as `(secret)`.
+    /// Returns a report on the settings that differ from their defaults, each with its source,
+    /// followed by the [warnings](Config::warnings). A secret appears as `(secret)`.
     ///
     /// # Errors
     /// As for [`config`](Self::config).
@@ -89,7 +89,8 @@ impl Layers {
             1 => "1 setting differs from its default:".to_owned(),
             count => format!("{count} settings differ from their defaults:"),
         };
-        Ok([read, count].into_iter().chain(lines).fold(String::new(), |text, line| text + &line + "\n"))
+        let warnings = config.warnings().into_iter().map(|warning| format!("warning: {warning}"));
+        Ok([read, count].into_iter().chain(lines).chain(warnings).fold(String::new(), |text, line| text + &line + "\n"))
     }
 }
 

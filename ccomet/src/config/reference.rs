@@ -239,15 +239,18 @@ mod tests {
         let mut count = 0;
         for (section, row) in sections.flat_map(|section| section.rows.iter().map(move |row| (section, row))) {
             let Some((min, max)) = row.range.map(bounds) else { continue };
-            let start = format!("{}.{} must be ", section.name, row.name);
+            let start = format!("{}.{} = ", section.name, row.name);
             // TOML has no greater numbers.
             let above = (max < i64::MAX as u64).then(|| max + 1);
             for value in min.checked_sub(1).into_iter().chain(above) {
-                let error = refusal(section, row, value).unwrap_or_else(|| panic!("{start}, and is {value}"));
-                assert!(error.starts_with(&start) && error.ends_with(&format!("and is {value}")), "{error}");
+                let error = refusal(section, row, value).unwrap_or_else(|| panic!("{start}{value}"));
+                let error = error.rsplit_once("\": ").map_or(error.as_str(), |(_, of_rule)| of_rule);
+                let allowed = row.range.unwrap_or_default().replace('_', ",");
+                let expected = format!("{start}{value} is out of range: allowed is {allowed}");
+                assert_eq!(error, expected);
                 count += 1;
             }
-            let error = refusal(section, row, min).filter(|error| error.starts_with(&start));
+            let error = refusal(section, row, min).filter(|error| error.contains(&start));
             assert_eq!(error, None, "the least value is allowed");
         }
         assert!(count > 60, "of all rows, {count} values were tried");

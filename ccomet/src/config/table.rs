@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::ConfigError;
+use super::{ConfigError, form};
 
 /// A table of the file.
 #[derive(Debug)]
@@ -85,7 +85,14 @@ pub(crate) fn check(
     // The greatest number that the server can compute with is not a bound that operators need to
     // know.
     let is_named = max < u64::MAX / 1_000 || value > max;
-    let range = if is_named { format!("from {min} to {max}") } else { format!("at least {min}") };
+    let of_rules = form::of_rules().rows.iter().map(|row| (form::of_rules(), row));
+    let mut rows = form::all().chain(of_rules).filter(|(section, row)| form::full_name(section, row) == name);
+    let in_words = rows.next().and_then(|(_, row)| row.range).filter(|range| !is_named || range.contains(" to "));
+    let range = match in_words {
+        Some(range) => range.replace('_', ","),
+        None if is_named => format!("{min} to {max}"),
+        None => format!("at least {min}"),
+    };
     Err(ConfigError::Range { name, range, value })
 }
 
@@ -219,14 +226,17 @@ mod tests {
     #[test]
     fn the_error_for_a_value_out_of_range_has_the_range() {
         for (setting, error) in [
-            ("limits.channels_max = 0", "limits.channels_max must be at least 1, and is 0"),
-            ("limits.head_bytes_max = 1023", "limits.head_bytes_max must be from 1024 to 1048576, and is 1023"),
-            ("limits.message_bytes_max = 0", "limits.message_bytes_max must be from 1 to 8388608, and is 0"),
-            ("times.drain_s = 86401", "times.drain_s must be from 1 to 86400, and is 86401"),
-            ("auth.leeway_s = 3601", "auth.leeway_s must be from 0 to 3600, and is 3601"),
-            ("hooks.timeout_ms = 0", "hooks.timeout_ms must be from 1 to 60000, and is 0"),
-            ("times.channel_idle_s = 0", "times.channel_idle_s must be at least 1, and is 0"),
-            ("times.poll_wait_s = 61", "times.poll_wait_s must be at most times.poll_wait_max_s, and is 61"),
+            ("limits.channels_max = 0", "limits.channels_max = 0 is out of range: allowed is at least 1"),
+            ("limits.head_bytes_max = 1023", "limits.head_bytes_max = 1023 is out of range: allowed is 1 KiB to 1 MiB"),
+            ("limits.message_bytes_max = 0", "limits.message_bytes_max = 0 is out of range: allowed is 1 B to 8 MiB"),
+            ("times.drain_s = 86401", "times.drain_s = 86401 is out of range: allowed is 1 to 86,400 s"),
+            ("auth.leeway_s = 3601", "auth.leeway_s = 3601 is out of range: allowed is 0 to 3,600 s"),
+            ("hooks.timeout_ms = 0", "hooks.timeout_ms = 0 is out of range: allowed is 1 to 60,000 ms"),
+            ("times.channel_idle_s = 0", "times.channel_idle_s = 0 is out of range: allowed is at least 1 s"),
+            (
+                "times.poll_wait_s = 61",
+                "times.poll_wait_s = 61 is out of range: allowed is at most times.poll_wait_max_s (60 s); raise that too",
+            ),
         ] {
             let config: Config = toml::from_str(setting).expect("TOML");
             assert_eq!(config.check().expect_err(setting).to_string(), error);

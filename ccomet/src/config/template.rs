@@ -106,9 +106,22 @@ fn shown(section: &Section, row: &Row) -> String {
     }
 }
 
+/// Returns a text without the addresses of its links, which lead nowhere in a file.
+fn without_links(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("](") {
+        let Some(((start, name), (_, end))) = before.rsplit_once('[').zip(after.split_once(')')) else { break };
+        plain.push_str(start);
+        plain.push_str(name);
+        rest = end;
+    }
+    plain + rest
+}
+
 /// Writes a text as comments, with lines that fit the width.
 fn comment(text: &mut String, paragraphs: &str) {
-    for paragraph in paragraphs.lines() {
+    for paragraph in without_links(paragraphs).lines() {
         let mut line = "#".to_owned();
         for word in paragraph.split_whitespace() {
             if line.len() + 1 + word.len() > WIDTH {
@@ -143,6 +156,8 @@ mod tests {
         plain.admin.keys.clear();
         assert_eq!(plain.to_toml(), Config::default().to_toml());
         assert!(template().lines().all(|line| line.len() <= 2 * WIDTH), "lines fit");
+        let words = template().split_whitespace().filter(|word| *word != "#").collect::<Vec<_>>().join(" ");
+        assert!(!words.contains("](") && words.contains("(rules by name)"), "there are no links");
     }
 
     #[test]

@@ -38,7 +38,11 @@ struct Described {
 
 /// Reads the keys of a file.
 pub(super) fn read_file(path: &Path) -> Result<Vec<SetKey>, AuthError> {
-    parse(&read(path)?).map_err(|fault| AuthError::KeySet { path: path.to_owned(), fault })
+    let bytes = read(path).map_err(|error| match error {
+        AuthError::Read { path, source } => AuthError::KeySet { path, fault: format!("cannot be read: {source}") },
+        other => other,
+    })?;
+    parse(&bytes).map_err(|fault| AuthError::KeySet { path: path.to_owned(), fault })
 }
 
 /// Returns the keys of a set that can verify tokens. The error is a sentence.

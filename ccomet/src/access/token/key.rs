@@ -55,6 +55,17 @@ pub enum AuthError {
         /// The fault.
         fault: String,
     },
+    /// The file of a key cannot be read.
+    #[error("auth.keys: key {id:?}: cannot read {path}")]
+    ReadKey {
+        /// The key.
+        id: String,
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        #[source]
+        source: std::io::Error,
+    },
     /// A file cannot be read.
     #[error("cannot read {path}")]
     Read {
@@ -107,6 +118,12 @@ impl Key {
         if self.id.is_empty() || self.id.len() > ID_BYTES_MAX {
             return Err(AuthError::Id(self.id.clone()));
         }
+        let read = |file: &Path| {
+            read(file).map_err(|error| match error {
+                AuthError::Read { path, source } => AuthError::ReadKey { id: self.id.clone(), path, source },
+                other => other,
+            })
+        };
         let parts = |needs| AuthError::Parts { id: self.id.clone(), needs };
         match self.algorithm {
             Algorithm::HS256 => {

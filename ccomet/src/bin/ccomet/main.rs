@@ -12,9 +12,11 @@ mod store;
 mod token;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ccomet::{Config, Reload, Server};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use crate::client::Client;
@@ -24,8 +26,9 @@ use crate::settings::{Options, settings};
 use crate::store::StoreArguments;
 use crate::token::TokenArguments;
 
-/// A comet server: pages, phones and programs subscribe to channels, and the server pushes each
-/// message of a channel to its subscribers as soon as it is published.
+/// A comet server. Without a command, this program starts the server: pages, phones and programs
+/// subscribe to channels, and the server pushes each message of a channel to its subscribers as soon
+/// as it is published.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
@@ -56,7 +59,11 @@ enum Command {
         options: Box<Options>,
     },
     /// Prints a file of settings: all of them as comments, and fresh secrets
-    GenConfig,
+    GenConfig {
+        /// Writes the settings to a new file that only its user can read, and prints nothing
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Prints a script with which a shell completes the commands and options
     Completions {
         /// The shell
@@ -64,8 +71,8 @@ enum Command {
     },
     /// Prints the manual page of the program, or of one of its commands
     Man {
-        /// The command, such as `token`
-        command: Option<String>,
+        /// The command, such as `token` or `store check`
+        command: Vec<String>,
     },
     /// Makes a token with a key of the settings and prints it, or checks a token
     Token(TokenArguments),
@@ -93,7 +100,8 @@ SIGTERM and SIGINT let the server drain: waiting polls are answered, streams are
 A second signal ends it at once. SIGHUP reloads the settings, and drops no client.";
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| with_tip(error).exit());
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The sources are included: 'cannot listen' alone does not help.
@@ -110,6 +118,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Adds a tip to the error for a command that other servers have.
+fn with_tip(mut error: clap::Error) -> clap::Error {
+    let named = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string);
+    if named.is_some_and(|name| ["serve", "server", "start", "run"].contains(&name.as_str())) {
+        let tip = "the program without a command starts the server: 'ccomet', or 'ccomet --config FILE'";
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
 /// Returns the URL of a listener, or the path of a Unix socket.
 fn url(scheme: &str, address: &sealed::Address) -> String {
     address.inet().map_or_else(|| address.to_string(), |address| format!("{scheme}://{address}"))
@@ -124,9 +143,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         Some(Command::Config { reference: true, .. }) => Some(Config::reference()),
         Some(Command::Config { schema: true, .. }) => Some(Config::schema()),
         Some(Command::Completions { shell }) => Some(manual::completions(*shell)?),
-        Some(Command::Man { command }) => Some(manual::page(command.as_deref())?),
+        Some(Command::Man { command }) => Some(manual::page(command)?),
         Some(Command::CheckConfig { options }) => Some(settings::report(&arguments.options.with(options))?),
-        Some(Command::GenConfig) => Some(settings::template()?),
+        Some(Command::GenConfig { output: None }) => Some(settings::template()?),
+        Some(Command::GenConfig { output: Some(path) }) => return settings::write_template(path),
         _ => None,
     };
     if let Some(text) = printed {

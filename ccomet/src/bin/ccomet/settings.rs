@@ -2,7 +2,9 @@
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,7 +33,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Event loops, each with a thread [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     loops: Option<String>,
     /// How much to log: error, warn, info, debug, trace, or by module, such as `info,sealed=debug`
     /// [default: info]
@@ -108,4 +110,22 @@ pub(crate) fn template() -> Result<String, Box<dyn Error>> {
         Ok::<_, &str>(URL_SAFE_NO_PAD.encode(bytes))
     };
     Ok(Config::template(&secret()?, &secret()?))
+}
+
+/// Writes a file of settings with fresh secrets, which only its user can read. There must not be
+/// such a file.
+pub(crate) fn write_template(path: &Path) -> Result<(), Box<dyn Error>> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            format!("{} exists, and is not overwritten: remove it, or name another file", path.display())
+        }
+        _ => format!("cannot write {}: {error}", path.display()),
+    };
+    let text = template()?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).map_err(failed)?;
+    Ok(file.write_all(text.as_bytes()).map_err(failed)?)
 }
