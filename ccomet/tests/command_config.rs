@@ -198,7 +198,8 @@ fn completions_and_manual_pages_name_the_commands() {
     for arguments in [&["man", "sub"][..], &["man", "store", "check"], &["man", "store check"]] {
         let page = printed(arguments, &[]);
         let title = format!(".TH ccomet-{} 1", arguments[1..].join("-").replace(' ', "-"));
-        assert!(page.contains(&title) && page.contains(concat!("ccomet ", env!("CARGO_PKG_VERSION"))), "{page}");
+        let footer = concat!("\"\" \"ccomet ", env!("CARGO_PKG_VERSION"), "\" \"Commands of ccomet\"");
+        assert!(page.contains(&format!("{title} {footer}\n")), "{page}");
     }
     let page = printed(&["man"], &[]);
     assert!(page.contains(".SH EXAMPLES\n.nf\n") && !page.contains("EXTRA"), "{page}");

@@ -101,7 +101,7 @@ fn a_key_set_without_a_usable_key_is_an_error() {
         assert!(refused.starts_with("auth.jwks_file: ") && refused.contains(error), "{refused}");
     }
     let missing = Verifier::new(&set(folder.join("missing"))).expect_err("no file").to_string();
-    assert!(missing.starts_with("cannot read "), "{missing}");
+    assert!(missing.starts_with("auth.jwks_file: ") && missing.contains("cannot be read: "), "{missing}");
 }
 
 #[test]

@@ -137,7 +137,9 @@ fn bare_word(text: &str, at: usize) -> Option<String> {
     let (name, value) = text.get(start..)?.lines().next()?.split_once('=')?;
     let value = value.split('#').next()?.trim();
     let is_meant = ["true", "false", "yes", "no", "on", "off"].iter().any(|word| value.eq_ignore_ascii_case(word));
-    let name = name.trim();
+    let heading = text.get(..start)?.lines().rev().find(|line| line.starts_with('['));
+    let table = heading.and_then(|line| line.trim_start_matches('[').split(']').next());
+    let name = table.map_or_else(|| name.trim().to_owned(), |table| format!("{table}.{}", name.trim()));
     is_meant.then(|| format!("{name} = {value}: allowed is true or false, in lower case and without quotes"))
 }
 
@@ -422,7 +424,7 @@ mod tests {
             ("[auth]\nanonymous = 5\n", ["auth.anonymous = 5", "a table", ""]),
             ("loops = \"two\"\n", ["loops = \"two\" is a text", "a whole number", "1 to 1,024"]),
             ("loops = 0\n", ["loops = 0", "a whole number of at least 1", ""]),
-            ("[front]\ndemo = no\n", ["line 2: demo = no: allowed is true or false, in lower case", "", ""]),
+            ("[front]\ndemo = no\n", ["line 2: front.demo = no: allowed is true or false, in lower case", "", ""]),
             ("front.demo = True # yes\n[log]\n", ["line 1: front.demo = True: allowed is true or false", "", ""]),
             ("[front]\nport = 80\n", ["line 2: [front] has no setting port. There is front.listen", "", ""]),
             ("[admin]\nbind = \"\"\n", ["admin.listen", "", ""]),

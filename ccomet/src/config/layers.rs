@@ -161,8 +161,8 @@ impl Layers {
         Err(ConfigError::Value { from, message })
     }
 
-    /// Returns the place of the setting that an error is about, and the message, in which a number is
-    /// as it was written.
+    /// Returns the place of the setting that an error is about, and the message. It has a number as
+    /// it was written.
     fn worded(&self, error: &ConfigError) -> (String, String) {
         let number = |place: &str, value: &u64| {
             self.written.get(place).and_then(|written| written.number.clone()).unwrap_or_else(|| value.to_string())

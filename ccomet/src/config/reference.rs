@@ -245,7 +245,10 @@ mod tests {
             for value in min.checked_sub(1).into_iter().chain(above) {
                 let error = refusal(section, row, value).unwrap_or_else(|| panic!("{start}{value}"));
                 let error = error.rsplit_once("\": ").map_or(error.as_str(), |(_, of_rule)| of_rule);
-                let allowed = row.range.unwrap_or_default().replace('_', ",");
+                let allowed = match row.range.unwrap_or_default() {
+                    range if range.starts_with("at least") && value > max => format!("{min} to {max}"),
+                    range => range.replace('_', ","),
+                };
                 let expected = format!("{start}{value} is out of range: allowed is {allowed}");
                 assert_eq!(error, expected);
                 count += 1;

@@ -31,7 +31,8 @@ pub(crate) fn page(command: &[String]) -> Result<String, Box<dyn Error>> {
     let man = Man::new(described).source(concat!("ccomet ", env!("CARGO_PKG_VERSION"))).manual("Commands of ccomet");
     let mut page = Vec::new();
     man.render(&mut page)?;
-    let mut page = String::from_utf8(page)?;
+    // Without a date, the version would be in its place.
+    let mut page = String::from_utf8(page)?.replacen(" 1  \"", " 1 \"\" \"", 1);
     if let Some(examples) = examples {
         page.push_str(&section_of_examples(&examples));
     }
