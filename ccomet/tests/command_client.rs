@@ -2,7 +2,9 @@
 
 mod common;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 
 use common::Process;
@@ -173,5 +175,138 @@ fn sub_ends_well_with_the_channel_and_with_a_signal() {
             assert_eq!(printed.next().expect("a line").expect("text"), "news  --- closed");
         }
         assert!(subscriber.wait().success());
+    }
+}
+
+/// Expects options to be refused, and returns the message.
+fn misuse(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+#[test]
+fn lines_are_published_over_a_restart_of_the_server() {
+    let mut server = server("");
+    let mut publisher = command(&server, "pub", &["-l", "news"]).spawn().expect("it starts");
+    let mut input = publisher.stdin.take().expect("its input");
+    let mut printed = BufReader::new(publisher.stdout.take().expect("its output")).lines();
+    input.write_all(b"one\n").expect("it reads");
+    printed.next().expect("a line").expect("text");
+    // The connection ends while no line is under way.
+    server.restart();
+    input.write_all(b"two\n").expect("it reads");
+    drop(input);
+    let position = printed.next().expect("a line").expect("text");
+    assert!(position.contains('-'), "{position}");
+    assert!(publisher.wait().expect("its end").success());
+    assert_eq!(lines(&server, "sub", &["--raw", "--after", "oldest", "-n", "1", "news"], ""), ["two"]);
+}
+
+/// Reads a request, and returns its key.
+fn key_of_request(input: &mut BufReader<TcpStream>) -> String {
+    let (mut key, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        assert!(input.read_line(&mut line).expect("a request") > 0);
+        if line == "\r\n" {
+            input.read_exact(&mut vec![0; length]).expect("a body");
+            return key;
+        }
+        let (name, value) = line.trim_end().split_once(": ").unwrap_or_default();
+        match &*name.to_ascii_lowercase() {
+            "idempotency-key" => value.clone_into(&mut key),
+            "content-length" => length = value.parse().expect("a number"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_line_without_an_answer_is_sent_again_with_its_key() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/channels/news", listener.local_addr().expect("an address"));
+    let keys = std::thread::spawn(move || {
+        let mut keys = Vec::new();
+        let answer = |input: &mut BufReader<TcpStream>| {
+            let text = "HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"position\":\"P\"}";
+            input.get_mut().write_all(text.as_bytes()).expect("an answer");
+        };
+        let mut first = BufReader::new(listener.accept().expect("a connection").0);
+        keys.push(key_of_request(&mut first));
+        answer(&mut first);
+        keys.push(key_of_request(&mut first));
+        drop(first);
+        let mut second = BufReader::new(listener.accept().expect("a connection").0);
+        keys.push(key_of_request(&mut second));
+        answer(&mut second);
+        keys
+    });
+    let mut publish = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    publish.args(["pub", "-l", &url]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = publish.spawn().expect("it starts");
+    child.stdin.take().expect("its input").write_all(b"one\ntwo\n").expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    let keys = keys.join().expect("keys");
+    assert!(!keys[0].is_empty() && keys[0] != keys[1] && keys[1] == keys[2], "{keys:?}");
+}
+
+/// Returns the position that a command names at its end.
+fn continuation(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let hint = errors.lines().find_map(|line| line.strip_prefix("ccomet: to continue from here: --after "));
+    hint.unwrap_or_else(|| panic!("no position: {errors}")).to_owned()
+}
+
+#[test]
+fn the_position_to_continue_from_is_the_one_after_the_last_message() {
+    let server = server("");
+    for number in 1..=3 {
+        lines(&server, "pub", &["pa", &format!("a{number}")], "");
+        lines(&server, "pub", &["pb", &format!("b{number}")], "");
+    }
+    for channels in [["pa", "pb"].as_slice(), &["pa"]] {
+        let (mut after, mut all) = ("oldest".to_owned(), Vec::new());
+        for _ in 0..channels.len() * 3 {
+            let arguments = [&["--raw", "-n", "1", "--after", &after], channels].concat();
+            let output = run(&server, "sub", &arguments, "");
+            assert!(output.status.success(), "{output:?}");
+            all.push(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+            after = continuation(&output);
+        }
+        all.sort_unstable();
+        assert_eq!(all, ["a1", "a2", "a3", "b1", "b2", "b3"][..channels.len() * 3]);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_message_that_was_not_written_comes_again() {
+    let server = server("");
+    lines(&server, "pub", &["news", "one"], "");
+    let mut subscribe = command(&server, "sub", &["--after", "oldest", "news"]);
+    subscribe.stdout(File::options().write(true).open("/dev/full").expect("a device"));
+    let output = subscribe.output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let after = continuation(&output);
+    assert_eq!(lines(&server, "sub", &["--raw", "--after", &after, "-n", "1", "news"], ""), ["one"]);
+}
+
+#[test]
+fn what_is_not_meant_is_refused() {
+    let option = misuse(&["--front", ":20105", "sub", "news"]);
+    assert!(option.contains("--front is an option of the server"), "{option}");
+    let file = misuse(&["-c", "p.toml", "pub", "news", "x"]);
+    assert!(file.contains("--config is an option of the server"), "{file}");
+    let url = misuse(&["pub", "localhost:21001/channels/news", "x"]);
+    assert!(url.contains("the URL is http://localhost:21001/channels/news"), "{url}");
+    let ttl = misuse(&["pub", "news", "x", "--ttl", "1x"]);
+    assert!(ttl.contains("unknown unit"), "{ttl}");
+    for command in [["pub", "http://nosuch.invalid/channels/x"], ["sub", "http://nosuch.invalid/channels/x"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(command).stdin(Stdio::null()).output();
+        let output = output.expect("it runs");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("no such host"), "{output:?}");
     }
 }

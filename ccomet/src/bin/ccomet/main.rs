@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use ccomet::{Config, Reload, Server};
 use clap::error::{ContextKind, ContextValue};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::import_icomet::ImportIcomet;
@@ -101,6 +101,13 @@ A second signal ends it at once. SIGHUP reloads the settings, and drops no clien
 
 fn main() -> ExitCode {
     let arguments = Arguments::try_parse().unwrap_or_else(|error| with_tip(error).exit());
+    if let (Some(Command::Client(_)), Some(option)) = (&arguments.command, arguments.options.first_given()) {
+        let message = format!(
+            "{option} is an option of the server, and has no effect on a command that is a client: name the server by \
+             its URL, after the command"
+        );
+        Arguments::command().error(clap::error::ErrorKind::ArgumentConflict, message).exit();
+    }
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -113,7 +120,7 @@ fn main() -> ExitCode {
             }
             // Standard error may be closed.
             let _ = writeln!(std::io::stderr(), "{message}");
-            ExitCode::FAILURE
+            if error.is::<client::Misuse>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -46,6 +46,20 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Returns the first of these options that is given.
+    pub(crate) fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            ("--config", self.config.is_some()),
+            ("--front", self.front.is_some()),
+            ("--admin", self.admin.is_some()),
+            ("--data", self.data.is_some()),
+            ("--loops", self.loops.is_some()),
+            ("--log", self.log.is_some()),
+            ("--open-front", self.open_front),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
+    }
+
     /// Returns the options with those of a subcommand, which take precedence.
     pub(crate) fn with(&self, inner: &Self) -> Self {
         let either = |inner: &Option<String>, outer: &Option<String>| inner.clone().or_else(|| outer.clone());

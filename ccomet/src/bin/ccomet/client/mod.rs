@@ -50,6 +50,18 @@ impl Client {
     }
 }
 
+/// Options that are wrong together, or of which one is wrong by what it names.
+#[derive(Debug)]
+pub(crate) struct Misuse(String);
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
 /// The server, and the credentials for it.
 #[derive(Debug, Clone, Args)]
 struct Target {
@@ -102,6 +114,12 @@ fn refusal(status: u16, body: &[u8]) -> String {
         Ok(Problem { code: Some(code), detail: Some(detail) }) => printable(&format!("{detail} ({status} {code})")),
         _ => format!("the server answers with the status {status}; is it a ccomet server?"),
     }
+}
+
+/// Parses a time for an option, from 1 second to this maximum.
+fn seconds(text: &str, most: u64) -> Result<u64, String> {
+    let seconds = ccomet::parse_seconds(text)?;
+    if (1..=most).contains(&seconds) { Ok(seconds) } else { Err(format!("it is not from 1 s to {most} s")) }
 }
 
 /// Returns the text without characters that a terminal would execute.

@@ -1,5 +1,6 @@
 //! URLs of servers and channels.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use http::Uri;
@@ -32,6 +33,21 @@ impl Place {
     pub(super) fn authority(&self) -> String {
         let Self { host, port, .. } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
+    /// Returns the addresses of the server.
+    pub(super) fn look_up(&self) -> Result<Vec<SocketAddr>, String> {
+        match (self.host.as_str(), self.port).to_socket_addrs() {
+            Ok(addresses) => Ok(addresses.collect()),
+            // Out of descriptors, for example.
+            Err(error) if error.raw_os_error().is_some() => Err(format!("cannot look up {}: {error}", self.host)),
+            Err(_) => Err(self.unknown_host()),
+        }
+    }
+
+    /// Returns the error of a lookup that has found nothing.
+    pub(super) fn unknown_host(&self) -> String {
+        format!("there is no such host, or no name server answers: {}", self.host)
     }
 }
 
@@ -88,6 +104,9 @@ pub(super) fn channels(names: &[String], server: &Place) -> Result<(Place, Strin
 /// Returns the server and the path of a channel.
 fn channel(name: &str, server: &Place) -> Result<(Place, String), String> {
     if !name.contains("://") {
+        if is_address(name) {
+            return Err(format!("{name} is not a channel; the URL is http://{name}"));
+        }
         return Ok((server.clone(), utf8_percent_encode(name, IN_CHANNEL).to_string()));
     }
     let (mut place, query) = parse(name)?;
@@ -97,6 +116,14 @@ fn channel(name: &str, server: &Place) -> Result<(Place, String), String> {
     let at = place.path.rfind(CHANNELS).ok_or_else(|| format!("the URL has no {CHANNELS}NAME: {name}"))?;
     let channel = place.path.split_off(at)[CHANNELS.len()..].to_owned();
     Ok((place, channel))
+}
+
+/// Returns whether a name is more likely a URL without its `http://`: `HOST:PORT/PATH`, or a path of
+/// the API.
+fn is_address(name: &str) -> bool {
+    let Some((host, path)) = name.split_once('/') else { return false };
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    has_port || format!("/{path}").starts_with(CHANNELS)
 }
 
 /// Returns the parameters that have a value as a query, with its `?`.
@@ -149,6 +176,10 @@ mod tests {
         };
         assert_eq!(of(&["news", "a/b ü", "x.*"]), Ok((server.clone(), "news,a%2Fb%20%C3%BC,x.*".to_owned())));
         assert_eq!(of(&["http://a/pre/channels/n%20s"]), Ok((place("a", 80, "/pre"), "n%20s".to_owned())));
+        assert!(of(&["a:b/c", "a:1", "channels/x"]).is_ok());
+        for bad in ["localhost:8100/channels/x", "a:1/x", "example.org/channels/x"] {
+            assert_eq!(of(&[bad]), Err(format!("{bad} is not a channel; the URL is http://{bad}")));
+        }
         assert!(of(&["http://a/channels/x", "y"]).is_err());
         assert!(of(&["http://a/x"]).is_err());
         assert!(of(&["http://a/channels/x?after=oldest"]).is_err());

@@ -7,9 +7,9 @@ use sealed_http::client::{Fetch, FetchError, FetchId, Fetched, Upstream, Upstrea
 use sealed_http::codec::ResponseHead;
 use sealed_http::{Handler, Http};
 
-use super::output::{Item, Output, Reply};
+use super::output::{Item, Output, Reply, words};
 use crate::client::place::query;
-use crate::client::{printable, refusal, with_token};
+use crate::client::{refusal, with_token};
 
 /// Maximum number of bytes of a reply: a message of the greatest size that settings allow, with all
 /// its characters escaped, and the other items of a batch.
@@ -27,6 +27,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Start {
     /// The host and port.
     pub(super) server: String,
+    /// What is printed if the name of the host is not known.
+    pub(super) unknown_host: String,
     /// The path of the channels.
     pub(super) target: String,
     pub(super) after: Option<String>,
@@ -35,7 +37,7 @@ pub(super) struct Start {
     pub(super) token: Option<String>,
     /// The number of messages after which the command ends.
     pub(super) count: Option<u64>,
-    /// There is one channel, so that the position of a message is that of the subscription.
+    /// There is one channel, without its members, so that the position of a message is that of the subscription.
     pub(super) is_single: bool,
 }
 
@@ -46,8 +48,6 @@ pub(super) struct Follower {
     output: Output,
     upstream: Option<UpstreamId>,
     fetch: Option<FetchId>,
-    /// The position after all that has been printed.
-    position: Option<String>,
     /// A part of a reply, or of a refusal.
     bytes: Vec<u8>,
     /// The status of the answer that is arriving, if it is a refusal.
@@ -67,7 +67,6 @@ impl Follower {
             output,
             upstream: None,
             fetch: None,
-            position: None,
             bytes: Vec::new(),
             refused: None,
             has_opened: false,
@@ -81,7 +80,7 @@ impl Follower {
 
     /// Returns the position from which another subscription would continue.
     pub(super) fn position(&self) -> Option<&str> {
-        self.position.as_deref()
+        self.output.position()
     }
 
     /// Returns why the command has failed.
@@ -107,11 +106,11 @@ impl Follower {
 
     fn next_request(&self) -> Result<Fetch, String> {
         let Start { target, after, last, presence, token, .. } = &self.start;
-        let resumed = self.position.as_ref();
+        let resumed = self.output.position().map(str::to_owned);
         let parameters = [
             ("transport", Some("lines".to_owned())),
-            ("after", resumed.or(after.as_ref()).cloned()),
             ("last", last.filter(|_| resumed.is_none()).map(|last| last.to_string())),
+            ("after", resumed.or_else(|| after.clone())),
             ("presence", presence.then(|| "1".to_owned())),
         ];
         let target = format!("{target}{}", query(&parameters));
@@ -168,13 +167,22 @@ impl Follower {
     fn print(&mut self, http: &mut Http<'_, Self>, line: &[u8]) -> Result<(), Option<String>> {
         let malformed = |error| Some(format!("a reply of the server is malformed: {error}"));
         let reply: Reply<'_> = serde_json::from_slice(line).map_err(malformed)?;
-        for json in reply.items {
+        let count = reply.items.len();
+        for (index, json) in reply.items.into_iter().enumerate() {
             let item: Item<'_> = serde_json::from_str(json.get()).map_err(malformed)?;
             self.output.print(&item, json.get()).map_err(|error| output_failure(&error))?;
+            // The position of the reply is the one after its last item.
+            if index + 1 == count && !reply.position.is_empty() {
+                self.output.mark(reply.position.clone().into_owned());
+            } else if let Some(position) =
+                item.position.as_ref().filter(|_| self.start.is_single && item.kind == "message")
+            {
+                self.output.mark(position.clone().into_owned());
+            }
             self.heed(http, &item)?;
         }
-        if !reply.position.is_empty() {
-            self.position = Some(reply.position.into_owned());
+        if count == 0 && !reply.position.is_empty() {
+            self.output.mark(reply.position.into_owned());
         }
         Ok(())
     }
@@ -188,9 +196,6 @@ impl Follower {
                 self.silence_max = SILENCE_MAX.max(heartbeat * 3);
             }
             "message" => {
-                if let Some(position) = item.position.as_ref().filter(|_| self.start.is_single) {
-                    self.position = Some(position.clone().into_owned());
-                }
                 if let Some(left) = &mut self.start.count {
                     *left = left.saturating_sub(1);
                     if *left == 0 {
@@ -200,8 +205,9 @@ impl Follower {
                 }
             }
             "close" if item.reason.is_some() => {
-                let reason = item.reason.as_deref().unwrap_or_default();
-                return Err(Some(format!("the server has ended the subscription: {}", printable(reason))));
+                let reason = words(item.reason.as_deref().unwrap_or_default());
+                self.output.flush().map_err(|error| output_failure(&error))?;
+                return Err(Some(format!("the server has ended the subscription: {reason}")));
             }
             "close" => self.end(http, None),
             "bye" => self.retry = item.retry_ms.map(Duration::from_millis),
@@ -227,6 +233,7 @@ impl Follower {
                 }
                 reason
             }
+            (None, Some(FetchError::NotConnected(ErrorKind::NotFound))) => self.start.unknown_host.clone(),
             (None, Some(error)) => format!("{}: {error}", self.start.server),
             (None, None) => format!("{}: the server has ended the stream", self.start.server),
         };

@@ -13,18 +13,24 @@ use sealed_http::{Server, Settings};
 use self::follower::{Follower, Start};
 use self::output::{Form, Output};
 use super::place::channels;
-use super::{Outcome, Target};
+use super::{Misuse, Outcome, Target};
 
 pub(super) const EXAMPLES: &str = "\
-  ccomet sub news sport                              messages from now on
-  ccomet sub --after oldest --json news | jq .data   all that is kept, and what follows
-  ccomet sub --last 1 -n 1 --raw news                the newest message
-  ccomet sub http://localhost:8000/channels/news.*   all channels of a pattern, at the admin listener
+Examples:
+  messages from now on:
+    ccomet sub news sport
+  all that is kept, and what follows:
+    ccomet sub --after oldest --json news | jq .data
+  the newest message:
+    ccomet sub --last 1 -n 1 --raw news
+  all channels of a pattern, at the admin listener:
+    ccomet sub 'http://localhost:8000/channels/news.*'
 
-After a break, the command reconnects, and continues after the last message that it has printed. It prints what was
+After a break, the command reconnects, and continues after the last message that it has printed. It prints what was \
 missed as a gap.
-The exit status is 0 after Ctrl-C, after the number of messages that -n names, and if the channel was closed; and 1 if
-the server refuses the subscription, or cannot be reached at the start.";
+
+The exit status is 0 after Ctrl-C, after the number of messages that -n names, and if the channel was closed; 1 if the \
+server refuses the subscription, or cannot be reached at the start; and 2 if the options are wrong.";
 
 /// The arguments of `sub`.
 #[derive(Debug, Args)]
@@ -58,7 +64,7 @@ pub(crate) struct Subscribe {
 
 impl Subscribe {
     pub(super) fn run(&self) -> Outcome {
-        let (place, path) = channels(&self.channels, &self.target.server)?;
+        let (place, path) = channels(&self.channels, &self.target.server).map_err(Misuse)?;
         let form = match (self.json, self.raw) {
             (true, _) => Form::Json,
             (_, true) => Form::Raw,
@@ -66,13 +72,14 @@ impl Subscribe {
         };
         let start = Start {
             server: place.authority(),
+            unknown_host: place.unknown_host(),
             target: place.target(&format!("/channels/{path}")),
             after: self.after.clone(),
             last: self.last,
             presence: self.presence,
             token: self.target.credentials.token()?,
             count: self.count,
-            is_single: !path.contains([',', '*']),
+            is_single: !path.contains([',', '*']) && !self.presence,
         };
         let follower = Follower::new(start, Output::new(form));
         let config = sealed::Config { drain_limit: Duration::from_secs(1), ..sealed::Config::default() };

@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::client::printable;
+
+/// The number of bytes that are written at the latest.
+const PENDING_BYTES_MAX: usize = 64 * 1024;
 
 /// A reply of the server: a line of the stream.
 #[derive(Debug, Deserialize)]
@@ -60,16 +62,20 @@ pub(super) enum Form {
     Raw,
 }
 
-/// The standard output.
+/// The standard output, and the position after what it has taken.
 #[derive(Debug)]
 pub(super) struct Output {
     form: Form,
-    inner: BufWriter<Stdout>,
+    /// What is to be written, in complete lines.
+    pending: Vec<u8>,
+    /// The positions after parts of it, each with the number of bytes up to there.
+    marks: Vec<(usize, String)>,
+    position: Option<String>,
 }
 
 impl Output {
     pub(super) fn new(form: Form) -> Self {
-        Self { form, inner: BufWriter::with_capacity(64 * 1024, io::stdout()) }
+        Self { form, pending: Vec::new(), marks: Vec::new(), position: None }
     }
 
     /// Prints an item, if it is one for a reader of the channels.
@@ -78,23 +84,55 @@ impl Output {
             return Ok(());
         }
         match self.form {
-            Form::Json => writeln!(self.inner, "{json}"),
-            Form::Readable => writeln!(self.inner, "{}", item.readable()),
-            Form::Raw if item.kind == "message" => {
-                self.inner.write_all(&item.payload())?;
-                self.inner.write_all(b"\n")
-            }
+            Form::Json => self.pending.extend_from_slice(json.as_bytes()),
+            Form::Readable => self.pending.extend_from_slice(item.readable().as_bytes()),
+            Form::Raw if item.kind == "message" => self.pending.extend_from_slice(&item.payload()),
             // The output has messages alone.
             Form::Raw => {
-                self.inner.flush()?;
+                self.flush()?;
                 eprintln!("ccomet: {}", item.readable());
-                Ok(())
+                return Ok(());
             }
+        }
+        self.pending.push(b'\n');
+        if self.pending.len() >= PENDING_BYTES_MAX { self.flush() } else { Ok(()) }
+    }
+
+    /// Notes the position after all that has been printed.
+    pub(super) fn mark(&mut self, position: String) {
+        if self.pending.is_empty() {
+            self.position = Some(position);
+        } else {
+            self.marks.push((self.pending.len(), position));
         }
     }
 
+    /// Returns the position after all that has been written.
+    pub(super) fn position(&self) -> Option<&str> {
+        self.position.as_deref()
+    }
+
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        let outcome = self.write_to(&mut io::stdout().lock());
+        self.pending.clear();
+        self.marks.clear();
+        outcome
+    }
+
+    fn write_to(&mut self, out: &mut impl Write) -> io::Result<()> {
+        let mut written = 0;
+        while let Some(rest) = self.pending.get(written..).filter(|rest| !rest.is_empty()) {
+            written += match out.write(rest).and_then(|count| out.flush().map(|()| count)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let reached = self.marks.partition_point(|(end, _)| *end <= written);
+            self.position =
+                self.marks.drain(..reached).next_back().map(|(_, position)| position).or(self.position.take());
+        }
+        Ok(())
     }
 }
 
@@ -111,7 +149,7 @@ impl Item<'_> {
     /// Returns a line for a person.
     fn readable(&self) -> String {
         let time = self.time.and_then(|ms| OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok());
-        let mut line = time.and_then(|time| time.format(&Rfc3339).ok()).map_or_else(String::new, |time| time + "  ");
+        let mut line = time.map_or_else(String::new, |time| stamp(time) + "  ");
         line.push_str(&printable(self.channel.as_deref().unwrap_or_default()));
         let _ = match &*self.kind {
             "message" => {
@@ -134,11 +172,27 @@ impl Item<'_> {
                     None => write!(line, "  --- gap: {what} may have been missed"),
                 }
             }
-            "close" => write!(line, "  --- closed"),
+            "close" => match &self.reason {
+                // It ends the whole subscription, and names no channel.
+                Some(reason) => write!(line, "--- closed: {}", words(reason)),
+                None => write!(line, "  --- closed"),
+            },
             kind => write!(line, "  --- {kind}: {}", printable(self.id.as_deref().unwrap_or_default())),
         };
         line
     }
+}
+
+/// Returns a time (UTC), always with milliseconds, so that lines are aligned.
+fn stamp(time: OffsetDateTime) -> String {
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second, ms) = time.to_hms_milli();
+    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z", u8::from(month))
+}
+
+/// Returns a reason of the server, such as `token_expired`, for people.
+pub(super) fn words(reason: &str) -> String {
+    printable(reason).replace('_', " ")
 }
 
 #[cfg(test)]
@@ -152,12 +206,48 @@ mod tests {
     #[test]
     fn items_are_lines_for_people() {
         let message = r#"{"type":"message","channel":"news","position":"P","time":1795000000000,"data":"a\u001b\nb"}"#;
-        assert_eq!(readable(message), "2026-11-18T11:06:40Z  news  a\\u{1b}\\nb");
+        assert_eq!(readable(message), "2026-11-18T11:06:40.000Z  news  a\\u{1b}\\nb");
         let binary = r#"{"type":"message","channel":"n","position":"P","time":5,"event":"T","data_base64":"/wA="}"#;
         assert_eq!(readable(binary), "1970-01-01T00:00:00.005Z  n [T]  2 bytes: \\xff\\x00");
         assert_eq!(readable(r#"{"type":"gap","channel":"n","missed":12}"#), "n  --- gap: 12 messages missed");
         let unknown = r#"{"type":"gap","channel":"n","of":"presence","missed":null}"#;
         assert_eq!(readable(unknown), "n  --- gap: joins and leaves may have been missed");
         assert_eq!(readable(r#"{"type":"join","channel":"n","of":"presence","id":"ann"}"#), "n  --- join: ann");
+    }
+
+    #[test]
+    fn an_end_of_the_subscription_has_its_reason() {
+        assert_eq!(readable(r#"{"type":"close","reason":"token_expired"}"#), "--- closed: token expired");
+        assert_eq!(readable(r#"{"type":"close","channel":"n"}"#), "n  --- closed");
+    }
+
+    /// An output that takes this many bytes.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.0);
+            self.0 -= count;
+            if count > 0 { Ok(count) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_position_is_that_of_the_last_message_that_was_written_completely() {
+        for (room, expected) in [(0, "start"), (3, "start"), (4, "one"), (7, "one"), (8, "two"), (9, "two")] {
+            let mut output = Output::new(Form::Raw);
+            output.mark("start".to_owned());
+            for name in ["one", "two", "three"] {
+                let item = Item { kind: "message".into(), data: Some(name.into()), ..Item::default() };
+                output.print(&item, "").expect("it is kept");
+                output.mark(name.to_owned());
+            }
+            assert!(output.write_to(&mut Full(room)).is_err(), "{room}");
+            assert_eq!(output.position(), Some(expected), "{room}");
+        }
     }
 }

@@ -12,15 +12,21 @@ use self::reading::Reader;
 use self::screen::Screen;
 use self::view::View;
 use super::place::Place;
-use super::{Credentials, Outcome};
+use super::{Credentials, Outcome, seconds};
 
 pub(super) const EXAMPLES: &str = "\
-  ccomet top                                      the server on this machine, refreshed each second
-  ccomet top http://10.0.0.5:8000 --token-file admin.key
-  ccomet top --once                               one reading, for scripts
+Examples:
+  the server on this machine, refreshed each second:
+    ccomet top
+  another server, with an admin key:
+    ccomet top http://10.0.0.5:8000 --token-file admin.key
+  one reading, for scripts:
+    ccomet top --once
 
-`q` and Ctrl-C end the view. Rates are those of the last interval. Percentiles are upper bounds, as the metrics of the
-server have them.";
+`q` and Ctrl-C end the view. Rates are those of the last interval. Percentiles are upper bounds, as the metrics of the \
+server have them.
+
+The exit status is 1 if the server cannot be reached or refuses at the start, and 2 if the options are wrong.";
 
 /// The arguments of `top`.
 #[derive(Debug, Args)]
@@ -28,8 +34,8 @@ pub(crate) struct Top {
     /// URL of the server's admin listener
     #[arg(value_name = "URL", default_value = "http://localhost:8000")]
     server: Place,
-    /// Time between two readings, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    /// Time between two readings, up to an hour, such as 5 or 1m
+    #[arg(long, value_name = "TIME", default_value = "1", value_parser = |text: &str| seconds(text, 3_600))]
     interval: u64,
     /// Prints one reading, over one interval, and ends
     #[arg(long)]
@@ -64,7 +70,8 @@ impl Top {
                     screen.show(&lines)?;
                 }
                 Err(error) => {
-                    let mut lines = lines.clone();
+                    // Elsewhere than on a terminal, the previous reading is still there.
+                    let mut lines = if screen.is_terminal() { lines.clone() } else { Vec::new() };
                     lines.insert(0, view::Line::problem(format!("no reading: {error}")));
                     screen.show(&lines)?;
                 }

@@ -67,7 +67,7 @@ struct Problem {
 }
 
 impl Reader {
-    pub(super) fn new(place: &Place, token: Option<String>) -> sealed::Result<Self> {
+    pub(super) fn new(place: &Place, token: Option<String>) -> Result<Self, Box<dyn std::error::Error>> {
         Ok(Self { caller: Caller::new(place)?, place: place.clone(), token })
     }
 

@@ -52,6 +52,11 @@ impl Screen {
         Ok(Self { is_terminal, has_colour: is_terminal && !is_plain, keys, stopped })
     }
 
+    /// Returns whether each view replaces the previous one.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     /// Waits for this time. Returns whether the view goes on: no key and no signal has ended it.
     pub(super) fn wait(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
