@@ -110,7 +110,7 @@ pub use config::rules::{Rule, Who};
 pub use config::webhooks::{Hooks, WhenDown};
 pub use config::{
     Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Layers, Limits, Log, Source,
-    Storage, SyncMode, Times, Tls, listen_address, parse_seconds,
+    Storage, SyncMode, Times, Tls, listen_address, parse_bytes, parse_seconds,
 };
 #[cfg(feature = "disk")]
 pub use engine::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};

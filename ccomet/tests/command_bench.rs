@@ -5,9 +5,9 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Folder, Process};
 use serde_json::Value;
@@ -104,6 +104,8 @@ fn what_keeps_a_run_from_its_work_is_named() {
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     let table = String::from_utf8(refused.stdout).expect("UTF-8");
     assert!(table.contains("subscribe: ") && table.contains("(401 token_missing)"), "{table}");
+    let words = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert!(words.contains("ccomet: subscribe: ") && words.contains("(401 token_missing)"), "{words}");
 
     let script = "ulimit -n 100 && exec \"$0\" bench \"$1\" --subscribers 200";
     let few = Command::new("sh").args(["-c", script, PROGRAM, &format!("http://{}", server.front)]).output();
@@ -115,6 +117,65 @@ fn what_keeps_a_run_from_its_work_is_named() {
     server.kill();
     let gone = String::from_utf8(run(server.front, "").stderr).expect("UTF-8");
     assert!(gone.contains("cannot connect to"), "{gone}");
+}
+
+#[test]
+fn what_would_measure_nothing_is_refused_at_the_start() {
+    let server = Process::start("", &[]);
+    let path = "--subscribe-path /sub/{channel} --publish-path";
+    for (arguments, status, expected) in [
+        ("--subscribe-path /sub --publish-path /pub/{channel} --channels 2".to_owned(), 2, "--subscribe-path has no"),
+        (format!("{path} /pub"), 2, "--publish-path has no {channel}"),
+        (format!("{path} /pub/{{channel}} --publish-body text"), 2, "--publish-body has no {message}"),
+        ("--size 64kb".to_owned(), 2, "two sizes"),
+        ("--duration 2d".to_owned(), 2, "it is not from 1 s to 86400 s"),
+        ("--pid 4194999".to_owned(), 1, "there is no such process"),
+        ("--json /nosuch/results.json".to_owned(), 1, "cannot write /nosuch/results.json"),
+        ("--svg /nosuch/plot.svg".to_owned(), 1, "cannot write /nosuch/plot.svg"),
+    ] {
+        let output = run(server.front, &arguments);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments}: {message}");
+        assert!(message.contains(expected) && output.stdout.is_empty(), "{arguments}: {message}");
+    }
+}
+
+#[test]
+fn a_run_in_which_no_message_is_accepted_fails() {
+    let server = Process::start("[auth]\nkeys = []\n[auth.anonymous]\nsubscribe = ['*']\npublish = []\n", &[]);
+    let folder = Folder::new("ccomet-bench");
+    let json = folder.write("results.json", "");
+    let began = Instant::now();
+    let output = run(server.front, &format!("--subscribers 2 --duration 1m --json {}", json.display()));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(began.elapsed() < Duration::from_secs(30), "the first refusal ends the run");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("ccomet: publish: ") && message.contains("(403 not_allowed)"), "{message}");
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("latency       none"), "{table}");
+    let results: Value = serde_json::from_slice(&std::fs::read(json).expect("results")).expect("JSON");
+    assert_eq!((&results["latency_us"], &results["published"]), (&Value::Null, &0.into()));
+}
+
+#[test]
+fn a_server_that_goes_away_leaves_no_subscriber() {
+    let mut server = Process::start("", &[]);
+    let mut bench = Command::new(PROGRAM);
+    bench.args(["bench", &format!("http://{}", server.front), "--subscribers", "3", "--duration", "3"]);
+    let child = bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut admin = common::Client::connect(server.admin);
+    common::wait_until("messages are published", || {
+        admin.ask("GET", "/metrics", "");
+        let page = admin.reply();
+        page.text().lines().any(|line| {
+            line.strip_prefix("ccomet_deliveries_total ").is_some_and(|count| count.parse::<f64>().unwrap_or(0.0) > 3.0)
+        })
+    });
+    server.kill();
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("no subscriber is connected any more"), "{message}");
 }
 
 /// The time that the slow server takes for each publication.
@@ -161,11 +222,51 @@ fn the_delay_of_a_slow_server_counts_for_the_messages_that_wait_for_it() {
             std::thread::spawn(move || serve_slowly(stream, &readers));
         }
     });
-    let paths = "--subscribe-path /sub --publish-path /pub --transport sse";
+    let paths = "--subscribe-path /sub --publish-path /pub --channels 1 --transport sse";
     let results = measure(address, &format!("{paths} --subscribers 1 --rate 50 --duration 2"));
     assert_complete(&results);
     // A message is passed on when it arrives. But at five messages a second, most are late by more
     // than half a second when the publisher can send them.
     assert!(results["published"].as_u64() < Some(20), "{results:#}");
     assert!(results["latency_us"]["50"].as_u64() > Some(400_000), "{results:#}");
+}
+
+#[test]
+fn the_second_interruption_prints_what_there_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (published, was_published) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // Publications are never answered.
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let published = published.clone();
+            open.push(stream.try_clone());
+            std::thread::spawn(move || {
+                let mut request = [0; 3];
+                let _ = stream.read_exact(&mut request);
+                if &request == b"GET" {
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+                } else if &request == b"POS" {
+                    let _ = published.send(());
+                }
+            });
+        }
+    });
+    let mut bench = Command::new(PROGRAM);
+    bench.args(["bench", &format!("http://{address}"), "--transport", "sse", "--subscribers", "1", "--duration", "1h"]);
+    bench.args(["--subscribe-path", "/{channel}", "--publish-path", "/{channel}"]);
+    let mut child = bench.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    was_published.recv_timeout(Duration::from_secs(30)).expect("a publication");
+    let process = child.id().to_string();
+    let began = Instant::now();
+    common::wait_until("it ends", || {
+        let _ = Command::new("kill").args(["-INT", &process]).status();
+        child.try_wait().expect("a process").is_some()
+    });
+    assert!(began.elapsed() < Duration::from_secs(9), "the answers are not waited for");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "nothing was measured: {output:?}");
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("1 of 1 connected"), "{table}");
 }

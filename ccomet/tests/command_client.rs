@@ -310,3 +310,15 @@ fn what_is_not_meant_is_refused() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("no such host"), "{output:?}");
     }
 }
+
+#[test]
+fn the_examples_of_the_commands_fit_narrow_terminals() {
+    for name in ["sub", "pub", "bench", "top"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args([name, "--help"]).output().expect("it runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let (_, examples) = text.split_once("Examples:\n").expect("examples");
+        for line in examples.lines().take_while(|line| !line.is_empty()) {
+            assert!(line.starts_with("  ") && line.len() < 80, "{name}: {line}");
+        }
+    }
+}

@@ -82,6 +82,10 @@ fn a_server_that_goes_away_is_a_line_in_the_view() {
     server.kill();
     let gone = lines.find(|line| line.starts_with("no reading: ")).expect("a line");
     assert!(gone.contains(&server.admin.to_string()), "{gone}");
+    // The previous reading is not printed again.
+    assert_eq!(lines.next().expect("a line"), "");
+    let next = lines.next().expect("a line");
+    assert!(next.starts_with("no reading: "), "{next}");
     top.signal("TERM");
     assert!(top.wait().success());
 }

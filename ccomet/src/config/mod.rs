@@ -58,7 +58,7 @@ pub use listen::listen_address;
 pub(crate) use listen::socket_mode;
 pub use storage::{Storage, SyncMode};
 pub use tls::Tls;
-pub use words::parse_seconds;
+pub use words::{parse_bytes, parse_seconds};
 
 /// The whole configuration, as in the TOML file. A setting that is missing in the file has its
 /// default; an unknown setting is an error.

@@ -120,6 +120,21 @@ pub fn parse_seconds(text: &str) -> Result<u64, String> {
     Unit::Seconds.parse(text).map_err(|why| format!("it {why}: allowed is {}", Unit::Seconds.allowed()))
 }
 
+/// Returns the bytes of a size, such as `65536`, `64k` or `1 MiB`, in powers of 1,024; a number
+/// without a unit is in bytes.
+///
+/// # Errors
+///
+/// Returns a message if the text is not a size.
+///
+/// ```
+/// assert_eq!(ccomet::parse_bytes("64k"), Ok(65_536));
+/// assert!(ccomet::parse_bytes("64 MB").is_err());
+/// ```
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    Unit::Bytes.parse(text).map_err(|why| format!("it {why}: allowed is {}", Unit::Bytes.allowed()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

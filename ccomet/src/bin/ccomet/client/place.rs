@@ -118,8 +118,8 @@ fn channel(name: &str, server: &Place) -> Result<(Place, String), String> {
     Ok((place, channel))
 }
 
-/// Returns whether a name is more likely a URL without its `http://`: `HOST:PORT/PATH`, or a path of
-/// the API.
+/// Returns whether a name is more likely a URL without its `http://`: `HOST:PORT/PATH`, or
+/// `HOST/channels/NAME`.
 fn is_address(name: &str) -> bool {
     let Some((host, path)) = name.split_once('/') else { return false };
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());

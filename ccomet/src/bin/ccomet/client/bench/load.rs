@@ -51,6 +51,8 @@ pub(super) struct Load {
     pub(super) ready: usize,
     pub(super) publishes_until: Option<Duration>,
     pub(super) is_over: bool,
+    /// The server has refused in a way that repetitions do not change.
+    pub(super) refusal: Option<String>,
     pub(super) reports: Sender<Report>,
     pub(super) frames: Vec<u8>,
 }
@@ -63,6 +65,8 @@ pub(super) struct Report {
     pub(super) ready: usize,
     /// Publishers have no request under way and none due.
     pub(super) is_done: bool,
+    /// The server has refused in a way that repetitions do not change.
+    pub(super) refusal: Option<String>,
 }
 
 /// What a loop is to do next.
@@ -127,7 +131,18 @@ impl Load {
         tally.latency = std::mem::replace(&mut self.latency, histogram());
         let is_done = self.publishes_until.is_none() && self.publishers.iter().all(Publisher::is_idle);
         // The receiver may have given up.
-        let _ = self.reports.send(Report { index: self.index, tally, ready: self.ready, is_done });
+        let refusal = self.refusal.clone();
+        let _ = self.reports.send(Report { index: self.index, tally, ready: self.ready, is_done, refusal });
+    }
+
+    /// Counts a refusal, and reports at once that the run is to end if it is one of the client.
+    pub(super) fn refused(&mut self, what: &str, status: u16, body: &[u8]) {
+        let text = format!("{what}: {}", self.plan.refusal(status, body));
+        self.tally.error(text.clone());
+        if matches!(status, 401 | 403 | 404) && self.refusal.is_none() {
+            self.refusal = Some(text);
+            self.report();
+        }
     }
 
     /// Connects those that wait for it, a limited number at a time.

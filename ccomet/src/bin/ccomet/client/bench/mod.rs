@@ -14,6 +14,7 @@ mod run;
 mod subscriber;
 mod tally;
 
+use std::fs::OpenOptions;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use self::plan::Plan;
 pub(super) use self::plan::{Bench, EXAMPLES};
 use self::run::Run;
-use super::Outcome;
+use super::{Misuse, Outcome};
 
 /// Descriptors that the process needs beside those of connections.
 const DESCRIPTORS: usize = 64;
@@ -30,11 +31,12 @@ impl Bench {
     pub(super) fn run(&self) -> Outcome {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let mut plan = self.plan(now.as_micros() as u32 ^ std::process::id())?;
-        plan.check()?;
+        plan.check().map_err(Misuse)?;
+        self.check_outputs()?;
         fit(&mut plan)?;
-        let (host, port) = (plan.place.host.as_str(), plan.place.port);
+        let addresses = plan.place.look_up()?;
         // All connections go to the address that answers.
-        let address = TcpStream::connect((host, port))
+        let address = TcpStream::connect(&*addresses)
             .and_then(|stream| stream.peer_addr())
             .map_err(|error| format!("cannot connect to {}: {error}", plan.place.authority()))?;
         let results = Run::start(Arc::new(plan), address, usize::from(self.loops))?.conduct(self.pid)?;
@@ -47,6 +49,25 @@ impl Bench {
             plot::draw(path, &results)?;
         }
         results.check()
+    }
+
+    /// Checks before a long run what would otherwise fail at its end. Existing files stay as they
+    /// are until then.
+    fn check_outputs(&self) -> Result<(), String> {
+        for path in self.json.iter().chain(&self.svg) {
+            let is_new = !path.exists();
+            let opened = OpenOptions::new().append(true).create(true).open(path);
+            opened.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            if is_new {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        match self.pid {
+            Some(pid) if run::memory(pid) == (None, None) => {
+                Err(format!("--pid {pid}: there is no such process, or its memory cannot be read"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

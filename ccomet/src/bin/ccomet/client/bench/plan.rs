@@ -7,20 +7,33 @@ use clap::{Args, ValueEnum};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::client::place::Place;
-use crate::client::{Credentials, refusal};
+use crate::client::{Credentials, refusal, seconds};
 
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-pub(crate) const EXAMPLES: &str = "\
-  ccomet bench --subscribers 10000 --rate 100               ten thousand readers of one channel, by WebSocket
-  ccomet bench http://host:8100 --transport sse --channels 100 --publishers 100 --rate 1000 --svg plot.svg
-  ccomet bench --preset churn                               a steady number of clients that come and go
-  ccomet bench http://localhost:8200 --transport sse --subscribe-path '/sub/{channel}' --publish-path '/pub/{channel}'
+/// The longest run and life, and the longest message.
+const DAY_S: u64 = 86_400;
+const SIZE_MAX: u32 = 8 * 1024 * 1024;
 
-Latency is the time from when a message was due until the client has read it, both by the clock of this process. A
-publisher whose previous request is unanswered sends late, and the delay counts: a server that stalls is not spared the
-messages that it has delayed (coordinated omission). The time that this client takes itself counts as well: leave it a
-core of its own, and do not compare figures of machines that differ.";
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  ten thousand readers of one channel, by WebSocket:
+    ccomet bench --subscribers 10000 --rate 100
+  event streams of a server elsewhere, with a plot:
+    ccomet bench http://host:8100 --transport sse --channels 100 \\
+      --publishers 100 --rate 1000 --svg plot.svg
+  a steady number of clients that come and go:
+    ccomet bench --preset churn
+  another server:
+    ccomet bench http://localhost:8200 --transport sse \\
+      --subscribe-path '/sub/{channel}' --publish-path '/pub/{channel}'
+
+Latency is the time from when a message was due until the client has read it, both by the clock of this process. A \
+publisher whose previous request is unanswered sends late, and the delay counts: a server that stalls is not spared the \
+messages that it has delayed (coordinated omission). The time that this client takes itself counts as well: leave it a \
+core of its own, and do not compare figures of machines that differ.
+
+The exit status is 1 if nothing was measured, and 2 if the options are wrong.";
 
 /// The arguments of `bench`.
 #[derive(Debug, Args)]
@@ -49,15 +62,16 @@ pub(crate) struct Bench {
     /// What the names of the channels begin with
     #[arg(long, value_name = "PREFIX", default_value = "bench.")]
     prefix: String,
-    /// Bytes of a message; at least the 40 to 60 of its number and time [default: 100]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=8_388_608))]
+    /// Bytes of a message, such as 300 or 4k; at least the 40 to 60 of its number and time
+    /// [default: 100]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     size: Option<u32>,
-    /// For how long messages are published, in seconds [default: 10]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// For how long messages are published, such as 30 or 5m [default: 10]
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| seconds(text, DAY_S))]
     duration: Option<u64>,
-    /// Ends each subscriber after a random time around this, in seconds, and starts another in its
-    /// place
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// Ends each subscriber after a random time around this, such as 30 or 5m, and starts another
+    /// in its place
+    #[arg(long, value_name = "TIME", value_parser = |text: &str| seconds(text, DAY_S))]
     life: Option<u64>,
     /// Event loops of this client, each with a thread
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -96,6 +110,30 @@ struct Templates {
     /// Content type of a publication
     #[arg(long, value_name = "TYPE", default_value = "text/plain")]
     publish_type: String,
+    /// The number of channels was given, so that a fixed channel is meant.
+    #[arg(skip)]
+    may_be_fixed: bool,
+}
+
+impl Templates {
+    /// Checks that requests name their channel, if there are several, and have their message.
+    fn check(&self, channels: usize) -> Result<(), String> {
+        if !self.publish_body.contains("{message}") {
+            return Err("--publish-body has no {message}: no message would arrive".to_owned());
+        }
+        let (Some(subscribe), Some(publish)) = (&self.subscribe_path, &self.publish_path) else {
+            return Ok(());
+        };
+        let publishes = publish.contains("{channel}") || self.publish_body.contains("{channel}");
+        for (option, has_channel) in
+            [("--subscribe-path", subscribe.contains("{channel}")), ("--publish-path", publishes)]
+        {
+            if !has_channel && !(self.may_be_fixed && channels == 1) {
+                return Err(format!("{option} has no {{channel}}; a fixed channel is for --channels 1, given as such"));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -135,6 +173,11 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(rate) if (0.0..=1_000_000.0).contains(&rate) => Ok(rate),
         _ => Err("not a number from 0 to 1000000".to_owned()),
     }
+}
+
+fn size(text: &str) -> Result<u32, String> {
+    let size = u32::try_from(ccomet::parse_bytes(text)?).unwrap_or(u32::MAX);
+    if (1..=SIZE_MAX).contains(&size) { Ok(size) } else { Err(format!("it is not from 1 to {SIZE_MAX} bytes")) }
 }
 
 /// What all loops do.
@@ -200,7 +243,7 @@ impl Bench {
             run,
             prefix: self.prefix.clone(),
             token: self.credentials.token()?,
-            templates: self.templates.clone(),
+            templates: Templates { may_be_fixed: self.channels.is_some(), ..self.templates.clone() },
         })
     }
 }
@@ -263,7 +306,7 @@ impl Plan {
         if !fields.iter().all(is_fine) || sample.split(' ').count() < 3 {
             return Err("the token and the templates may have printable ASCII characters only".to_owned());
         }
-        Ok(())
+        self.templates.check(self.channels)
     }
 
     /// Returns the reason of a refusal.

@@ -27,13 +27,13 @@ impl Progress {
         }
         self.last = now;
         let mut line = format!("{:>4} s  {} subscribers", now.as_secs(), grouped(ready as u64));
-        if second.delivered > 0.0 {
+        if let Some(latency_us) = second.latency_us {
             let rates = format!(
                 "  {} published/s  {} delivered/s  50 % {}  99 % {}",
                 rounded(second.published),
                 rounded(second.delivered),
-                millis(second.latency_us[0]),
-                millis(second.latency_us[2]),
+                millis(latency_us[0]),
+                millis(latency_us[2]),
             );
             line.push_str(&rates);
         }

@@ -132,7 +132,7 @@ impl Load {
             self.tally.published += 1;
         } else {
             self.tally.refused += 1;
-            self.tally.error(format!("publish: {}", self.plan.refusal(line.status, body)));
+            self.refused("publish", line.status, body);
         }
         if !line.keeps_open {
             line.is_ending = true;

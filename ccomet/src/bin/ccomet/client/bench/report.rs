@@ -24,6 +24,8 @@ pub(super) struct Results {
     pub(super) tally: Tally,
     pub(super) latency: Histogram<u64>,
     pub(super) connected: usize,
+    /// Why the run has ended early: the words of the server.
+    pub(super) refusal: Option<String>,
     pub(super) published_for: Duration,
     pub(super) steps: Vec<Step>,
     pub(super) seconds: Vec<Second>,
@@ -40,13 +42,13 @@ pub(super) struct Step {
 }
 
 /// What happened in about a second: rates for each second, and latencies in microseconds for
-/// [`PERCENTILES`].
+/// [`PERCENTILES`], if a message was delivered.
 #[derive(Debug)]
 pub(super) struct Second {
     time: Duration,
     pub(super) published: f64,
     pub(super) delivered: f64,
-    pub(super) latency_us: [u64; 5],
+    pub(super) latency_us: Option<[u64; 5]>,
 }
 
 impl Second {
@@ -60,8 +62,8 @@ impl Second {
     }
 }
 
-fn percentiles(latency: &Histogram<u64>) -> [u64; 5] {
-    PERCENTILES.map(|(_, percentile)| latency.value_at_percentile(percentile))
+fn percentiles(latency: &Histogram<u64>) -> Option<[u64; 5]> {
+    (!latency.is_empty()).then(|| PERCENTILES.map(|(_, percentile)| latency.value_at_percentile(percentile)))
 }
 
 #[allow(clippy::cast_precision_loss)] // for people
@@ -77,6 +79,7 @@ impl Results {
             tally: Tally::new(),
             latency: histogram(),
             connected: 0,
+            refusal: None,
             published_for: Duration::ZERO,
             steps: Vec::new(),
             seconds: Vec::new(),
@@ -149,15 +152,7 @@ impl Results {
             rows.push(("lost", grouped(self.tally.missing)));
             rows.push(("duplicates", grouped(self.tally.duplicates)));
             rows.push(("out of order", grouped(self.tally.out_of_order)));
-            rows.extend(PERCENTILES.iter().zip(percentiles(&self.latency)).enumerate().map(
-                |(index, ((name, _), us))| {
-                    let unit = if *name == "max" { String::new() } else { " %".to_owned() };
-                    (
-                        if index == 0 { "latency" } else { "" },
-                        format!("{:<7} {:>10}", format!("{name}{unit}"), millis(us)),
-                    )
-                },
-            ));
+            rows.extend(self.latency_rows());
         }
         let mut text = String::new();
         for (name, value) in rows {
@@ -172,6 +167,16 @@ impl Results {
             text.push_str("This machine has no more local ports for the server: see net.ipv4.ip_local_port_range.\n");
         }
         text
+    }
+
+    fn latency_rows(&self) -> Vec<(&'static str, String)> {
+        let Some(latencies) = percentiles(&self.latency) else { return vec![("latency", "none".to_owned())] };
+        let rows = PERCENTILES.iter().zip(latencies).enumerate().map(|(index, ((name, _), us))| {
+            let unit = if *name == "max" { "" } else { " %" };
+            let title = if index == 0 { "latency" } else { "" };
+            (title, format!("{:<7} {:>10}", format!("{name}{unit}"), millis(us)))
+        });
+        rows.collect()
     }
 
     fn write_steps(&self, text: &mut String) {
@@ -190,7 +195,8 @@ impl Results {
 
     /// Returns all results for programs. Latencies are in microseconds, times in seconds.
     pub(super) fn json(&self) -> Value {
-        let latency = |us: [u64; 5]| {
+        let latency = |us: Option<[u64; 5]>| {
+            let Some(us) = us else { return Value::Null };
             let pairs = PERCENTILES.iter().zip(us).map(|((name, _), us)| ((*name).to_owned(), json!(us)));
             Value::Object(pairs.collect())
         };
@@ -225,17 +231,31 @@ impl Results {
         let mut at = 0.0;
         let points = self.seconds.iter().filter_map(|second| {
             at += second.time.as_secs_f64();
-            let ms = second.latency_us.map(|us| Duration::from_micros(us).as_secs_f64() * 1_000.0);
-            (second.delivered > 0.0).then_some((at, ms))
+            let ms = second.latency_us?.map(|us| Duration::from_micros(us).as_secs_f64() * 1_000.0);
+            Some((at, ms))
         });
         points.collect()
     }
 
-    /// Fails if there is nothing to measure.
+    /// Fails if there was nothing to measure.
     pub(super) fn check(&self) -> Outcome {
-        if self.wanted() > 0 && self.connected == 0 {
-            return Err("no subscriber has subscribed".into());
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.as_str().into());
         }
-        Ok(())
+        let has_published = !self.published_for.is_zero();
+        let failure = if self.wanted() > 0 && self.connected == 0 {
+            if self.steps.iter().any(|step| step.connected > 0) {
+                "no subscriber is connected any more"
+            } else {
+                "no subscriber has subscribed"
+            }
+        } else if has_published && self.tally.published == 0 {
+            "the server has accepted no message"
+        } else if has_published && self.tally.delivered == 0 && self.wanted() > 0 {
+            "no message was delivered"
+        } else {
+            return Ok(());
+        };
+        Err(failure.into())
     }
 }

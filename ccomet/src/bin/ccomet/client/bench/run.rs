@@ -49,6 +49,8 @@ pub(super) struct Run {
     last_at: Duration,
     seconds: Vec<Second>,
     interrupted: Arc<AtomicBool>,
+    /// The number of times that the user has interrupted.
+    interruptions: u32,
     progress: Progress,
     results: Results,
 }
@@ -82,6 +84,7 @@ impl Run {
             last_at: Duration::ZERO,
             seconds: Vec::new(),
             interrupted: interruption()?,
+            interruptions: 0,
             progress: Progress::new(),
         };
         if run.mailboxes.len() < loops {
@@ -102,11 +105,11 @@ impl Run {
             }
             let (virt_kib, res_kib) = pid.map_or((None, None), memory);
             self.results.steps.push(Step { wanted: step, connected: self.ready(), took, virt_kib, res_kib });
-            if self.is_interrupted() {
+            if self.ends_early() {
                 break;
             }
         }
-        if self.plan.rate > 0.0 && self.ready() > 0 && !self.is_interrupted() {
+        if self.plan.rate > 0.0 && self.ready() > 0 && !self.ends_early() {
             self.publish();
         }
         self.results.connected = self.ready();
@@ -122,7 +125,7 @@ impl Run {
         self.order(|_, _| Order::Publish(until));
         self.wait(until.saturating_sub(start), |_| false);
         self.results.published_for = self.epoch.elapsed().saturating_sub(start + HEAD_START);
-        if self.is_interrupted() {
+        if self.ends_early() {
             self.order(|_, _| Order::Hush);
         }
         let is_done = |run: &Self| run.latest.iter().flatten().all(|report| report.is_done);
@@ -148,12 +151,13 @@ impl Run {
         });
     }
 
-    /// Reads reports for this time, until the condition holds, or until the user interrupts.
+    /// Reads reports for this time, until the condition holds, until the user interrupts, or until
+    /// the server has refused.
     fn wait(&mut self, time: Duration, mut is_over: impl FnMut(&Self) -> bool) {
-        let interrupted = self.interrupted.clone();
-        self.wait_anyway(time, |run| is_over(run) || interrupted.load(Ordering::Relaxed));
+        self.wait_anyway(time, |run| is_over(run) || run.ends_early());
     }
 
+    /// Does the same, but only the second interruption ends it.
     fn wait_anyway(&mut self, time: Duration, mut is_over: impl FnMut(&Self) -> bool) {
         let began = Instant::now();
         loop {
@@ -162,7 +166,9 @@ impl Run {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if is_over(self) || began.elapsed() >= time {
+            self.interruptions += u32::from(self.interrupted.swap(false, Ordering::Relaxed));
+            let is_cut_short = self.interruptions > 1 || self.results.refusal.is_some();
+            if is_cut_short || is_over(self) || began.elapsed() >= time {
                 return;
             }
         }
@@ -172,6 +178,9 @@ impl Run {
         self.results.latency.add(&report.tally.latency).unwrap_or_default();
         self.last.latency.add(&report.tally.latency).unwrap_or_default();
         let index = report.index;
+        if let Some(refusal) = report.refusal.as_ref().filter(|_| self.results.refusal.is_none()) {
+            self.results.refusal = Some(refusal.clone());
+        }
         if let Some(latest) = self.latest.get_mut(index) {
             *latest = Some(report);
         }
@@ -204,8 +213,8 @@ impl Run {
         self.latest.iter().flatten().map(|report| report.ready).sum()
     }
 
-    fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+    fn ends_early(&self) -> bool {
+        self.interruptions > 0 || self.results.refusal.is_some()
     }
 
     fn order(&self, order: impl Fn(usize, usize) -> Order) {
@@ -263,6 +272,7 @@ fn new_load(plan: Arc<Plan>, connect: Connect, reports: Sender<Report>, epoch: I
         ready: 0,
         publishes_until: None,
         is_over: false,
+        refusal: None,
         reports,
         frames: Vec::new(),
     }
@@ -283,20 +293,19 @@ fn drive(load: Load, ready: &Sender<Mailbox<Order>>) -> Result<Ended, String> {
     Ok(Ended { tally: load.tally.clone(), subscribers, publishers })
 }
 
-/// Returns a flag that the first Ctrl-C sets; the second ends the process.
+/// Returns a flag that Ctrl-C sets: the first ends the publishing, and the second all waiting.
 fn interruption() -> Result<Arc<AtomicBool>, String> {
     let flag = Arc::new(AtomicBool::new(false));
     #[cfg(unix)]
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let registered = signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone())
-            .and_then(|_| signal_hook::flag::register(signal, flag.clone()));
+        let registered = signal_hook::flag::register(signal, flag.clone());
         registered.map_err(|error| format!("cannot handle signals: {error}"))?;
     }
     Ok(flag)
 }
 
 /// Returns the virtual and the resident memory of a process, in KiB, where `/proc` has them.
-fn memory(pid: u32) -> (Option<u64>, Option<u64>) {
+pub(super) fn memory(pid: u32) -> (Option<u64>, Option<u64>) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let of = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name))?;

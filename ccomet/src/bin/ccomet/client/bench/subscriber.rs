@@ -178,7 +178,7 @@ impl Load {
         let Role::Subscriber(index) = line.role else { return self.published(cx, line, &body) };
         if !matches!(line.status, 200 | 304 | 408 | 204) {
             self.tally.failed_connects += 1;
-            self.tally.error(format!("subscribe: {}", self.plan.refusal(line.status, &body)));
+            self.refused("subscribe", line.status, &body);
             return false;
         }
         let how = self.subscribers.get(index).map(|subscriber| (subscriber.how, subscriber.polls_once));

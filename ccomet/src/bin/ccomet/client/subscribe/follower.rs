@@ -37,7 +37,8 @@ pub(super) struct Start {
     pub(super) token: Option<String>,
     /// The number of messages after which the command ends.
     pub(super) count: Option<u64>,
-    /// There is one channel, without its members, so that the position of a message is that of the subscription.
+    /// There is one channel, without its members, so that the position of a message is that of the
+    /// subscription.
     pub(super) is_single: bool,
 }
 
