@@ -1,6 +1,7 @@
 //! Requests of a program that does nothing else meanwhile.
 
 use std::fmt;
+use std::time::Duration;
 
 use sealed::{Config, EventLoop};
 use sealed_http::client::{Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
@@ -82,6 +83,9 @@ impl Caller {
 
     /// Sends a request, and waits for its answer.
     pub(super) fn call(&mut self, fetch: &Fetch) -> Result<Answer, Unanswered> {
+        // A connection that the server has closed meanwhile is noticed, and not used.
+        let turned = self.event_loop.turn(Some(Duration::ZERO));
+        turned.map_err(|error| Unanswered { message: error.to_string(), why: None })?;
         let (server, cx) = self.event_loop.parts();
         let (waiter, mut http) = server.parts(cx);
         waiter.0 = None;

@@ -124,11 +124,12 @@ impl Templates {
         let (Some(subscribe), Some(publish)) = (&self.subscribe_path, &self.publish_path) else {
             return Ok(());
         };
+        let is_fixed = self.may_be_fixed && channels == 1;
         let publishes = publish.contains("{channel}") || self.publish_body.contains("{channel}");
         for (option, has_channel) in
             [("--subscribe-path", subscribe.contains("{channel}")), ("--publish-path", publishes)]
         {
-            if !has_channel && !(self.may_be_fixed && channels == 1) {
+            if !has_channel && !is_fixed {
                 return Err(format!("{option} has no {{channel}}; a fixed channel is for --channels 1, given as such"));
             }
         }

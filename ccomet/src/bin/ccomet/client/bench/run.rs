@@ -109,7 +109,8 @@ impl Run {
                 break;
             }
         }
-        if self.plan.rate > 0.0 && self.ready() > 0 && !self.ends_early() {
+        let has_readers = self.ready() > 0 || self.plan.steps == [0];
+        if self.plan.rate > 0.0 && has_readers && !self.ends_early() {
             self.publish();
         }
         self.results.connected = self.ready();
