@@ -14,9 +14,11 @@ use super::events::Event;
 use super::index::{IndexError, LogPosition, StoreState, Updates, row_damage};
 use super::log::AppendError;
 use super::opening::try_lock_index;
+use super::places::SegmentId;
 use super::reading::SegmentUnreadable;
 use super::reserve::release_reserve;
-use super::shared::{SharedStore, lock, read_lock, write_lock};
+use super::room::Backoff;
+use super::shared::{DiskState, SharedStore, lock, read_lock, write_lock};
 use crate::core::position::Epoch;
 use crate::core::time::{LoopTime, UnixMillis};
 
@@ -39,6 +41,10 @@ pub(super) struct Checkpoint {
     reopens_index: bool,
     /// Set if the last attempt to write a checkpoint has failed.
     has_failed: bool,
+    /// When the next attempt is made if the disk is full.
+    backoff: Backoff,
+    /// The segment in which the last checkpoint ends that was written.
+    written: SegmentId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +70,23 @@ impl Checkpoint {
             is_forced: false,
             reopens_index: false,
             has_failed: false,
+            backoff: Backoff::default(),
+            written: position.segment,
+        }
+    }
+
+    /// Notes that the checkpoint could not be written. Logs the first failure.
+    fn note_failure(&mut self, error: &dyn std::fmt::Display) {
+        self.backoff.failed();
+        if !std::mem::replace(&mut self.has_failed, true) {
+            error!("cannot write a checkpoint of the store, which is tried again: {error}");
+        }
+    }
+
+    fn note_success(&mut self) {
+        self.backoff = Backoff::default();
+        if std::mem::take(&mut self.has_failed) {
+            info!("checkpoints of the store are written again");
         }
     }
 }
@@ -102,6 +125,24 @@ impl SharedStore {
     /// Begins the next checkpoint also if nothing was published.
     pub(super) fn force_checkpoint(&self) {
         lock(&self.checkpoint).is_forced = true;
+    }
+
+    /// Returns whether a checkpoint is being written.
+    pub(super) fn is_writing_checkpoint(&self) -> bool {
+        lock(&self.checkpoint).stage == Stage::Writing
+    }
+
+    /// Begins a checkpoint on a full disk. If the last one has failed, it is tried again less and
+    /// less often, as long as the disk has no room.
+    pub(super) fn checkpoint_on_full_disk(self: &Arc<Self>, has_room: bool) {
+        {
+            let mut checkpoint = lock(&self.checkpoint);
+            checkpoint.is_forced = true;
+            if checkpoint.stage == Stage::Failed && !has_room && !checkpoint.backoff.is_due() {
+                return;
+            }
+        }
+        self.begin_checkpoint();
     }
 
     /// Notes that the index could not be read. The database reads nothing more then, until it is
@@ -192,9 +233,9 @@ impl SharedStore {
     fn start_checkpoint(self: &Arc<Self>) {
         let shared = self.clone();
         if let Err(why) = self.crews.keeper.spawn(move || shared.run_checkpoint()) {
-            error!("cannot write a checkpoint of the store: {why}");
             let mut checkpoint = lock(&self.checkpoint);
-            (checkpoint.stage, checkpoint.has_failed) = (Stage::Failed, true);
+            checkpoint.stage = Stage::Failed;
+            checkpoint.note_failure(&why);
         }
     }
 
@@ -217,12 +258,13 @@ impl SharedStore {
             (0..self.loops()).for_each(|to| self.post(to, Event::Checkpointed));
         }
         let mut checkpoint = lock(&self.checkpoint);
-        checkpoint.has_failed = written.is_err();
         if let Err(error) = written {
-            error!("cannot write a checkpoint of the store: {error}");
             (checkpoint.parts, checkpoint.stage) = (parts, Stage::Failed);
+            checkpoint.note_failure(&*error);
             return;
         }
+        checkpoint.note_success();
+        checkpoint.written = state.position.segment;
         checkpoint.parts.resize(self.loops(), None);
         drop(checkpoint);
         // Before another checkpoint can begin: what it finds would be out of date.
@@ -246,6 +288,11 @@ impl SharedStore {
                 self.note_state(Some(&error));
                 return Err("the log cannot be synced".into());
             }
+        }
+        if self.state() == DiskState::Full && read_lock(&self.index).is_on_disk() {
+            // The loops have handed over: none knows places that the last checkpoint did not have.
+            let end = lock(&self.checkpoint).written;
+            self.remove_dead_segments(end);
         }
         let parts: Vec<&Updates> = parts.iter().flatten().collect();
         if std::mem::take(&mut lock(&self.checkpoint).reopens_index) {

@@ -249,6 +249,12 @@ impl Index {
         Ok(())
     }
 
+    /// Returns whether the disk has all of the index as it can be read.
+    pub(super) fn is_on_disk(&self) -> bool {
+        let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+        !self.is_read_only && self.directory.open(UNSURE_FILE).err().is_some_and(is_missing)
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.database.is_some()
     }

@@ -275,14 +275,35 @@ impl Log {
         SHARES.iter().map(|share| self.segment_bytes / share).min().unwrap_or(0).max(SMALL_BYTES_MIN)
     }
 
-    /// Begins the next segment, with room for so many bytes of frames. If the disk has no room for
-    /// a whole segment, it is a smaller one.
-    fn begin_roomy(&mut self, bytes: u32) -> Result<(), AppendError> {
+    /// Returns the sizes of a segment with room for so many bytes of frames, from large to small.
+    pub(super) fn sizes(&self, bytes: u32) -> Vec<u32> {
         let needed = (SEGMENT_HEADER_BYTES as u32).saturating_add(bytes).max(SMALL_BYTES_MIN);
         let mut sizes = SHARES.map(|share| (self.segment_bytes / share).max(needed)).to_vec();
         sizes.dedup();
+        sizes
+    }
+
+    /// Returns the bytes that are left of the current segment.
+    pub(super) fn room_left(&self) -> u32 {
+        self.current.as_ref().map_or(0, |current| current.capacity - current.end)
+    }
+
+    /// Keeps a frame as `append` does. If it does not fit into the current segment, the smallest
+    /// one is begun.
+    pub(super) fn append_small(&mut self, frame: &mut [u8]) -> Result<(SegmentId, u32), AppendError> {
+        let length = u32::try_from(frame.len()).map_err(|error| AppendError::Full(io::Error::other(error)))?;
+        if self.current.is_none() || self.room_left() < length {
+            let size = self.sizes(length).pop().unwrap_or(length);
+            self.begin_segment(size)?;
+        }
+        self.append(frame, false)
+    }
+
+    /// Begins the next segment, with room for so many bytes of frames. If the disk has no room for
+    /// a whole segment, it is a smaller one.
+    fn begin_roomy(&mut self, bytes: u32) -> Result<(), AppendError> {
         let mut begun = Err(no_room());
-        for size in sizes {
+        for size in self.sizes(bytes) {
             begun = self.begin_segment(size);
             if !matches!(begun, Err(AppendError::Full(_))) {
                 break;
@@ -293,7 +314,7 @@ impl Log {
 
     /// Begins a segment of so many bytes. Its blocks are allocated now, so that the disk is not
     /// full later.
-    fn begin_segment(&mut self, capacity: u32) -> Result<(), AppendError> {
+    pub(super) fn begin_segment(&mut self, capacity: u32) -> Result<(), AppendError> {
         self.sync().map_err(AppendError::Failed)?;
         let id = self.last_segment + 1;
         let file = self.create(id, capacity).map_err(|(error, was_syncing)| {

@@ -25,6 +25,7 @@ mod reads;
 mod record;
 mod reserve;
 mod retention;
+mod room;
 mod settings;
 mod shared;
 mod tables;
@@ -211,13 +212,19 @@ impl DiskStore {
         RecordWriter { out: &mut self.batch, salt: self.shared.salt }.removed(id);
     }
 
+    /// Returns whether all changes of the batch free room on the disk.
+    fn frees_room(&self) -> bool {
+        !self.changes.iter().any(|change| matches!(change.kind, ChangeKind::Append { .. }))
+    }
+
     /// Hands the batch to the writer.
     fn hand_to_writer(&mut self, now: Tick) {
         self.last_batch += 1;
+        let is_relief = self.frees_room();
         let changes = std::mem::take(&mut self.changes);
         self.in_flight.push_back(InFlight { number: self.last_batch, changes, since: now.loop_time });
         let records = std::mem::take(&mut self.batch);
-        self.shared.submit(Batch { from: self.index, number: self.last_batch, records });
+        self.shared.submit(Batch { from: self.index, number: self.last_batch, records, is_relief });
     }
 
     /// Starts periodic work. One loop does this for all.
@@ -271,6 +278,11 @@ impl Store for DiskStore {
         // A change that was refused may be in the log, and another one must not follow it.
         if self.shared.state() == DiskState::Failed && !fault!("change-after-failure-kept") {
             return Submitted::Refused(NotKept::Failed);
+        }
+        let frees_room = !matches!(change, StoreChange::Append(_));
+        if self.shared.state() == DiskState::Full && !self.batch.is_empty() && self.frees_room() != frees_room {
+            // What frees room on a full disk is kept, and the rest is not.
+            self.hand_to_writer(now);
         }
         let id = self.channel_of(place).id;
         let kind = match change {

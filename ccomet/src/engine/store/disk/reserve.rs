@@ -1,5 +1,5 @@
 //! A file that only takes room: it is removed if the index cannot be written on a full disk, since
-//! a checkpoint is what lets old messages go. It is made again once there is room.
+//! a checkpoint is what lets old messages go, and for changes that free room (`room.rs`). It is made again once there is room.
 
 use std::io;
 
@@ -16,13 +16,18 @@ const SHARE: u32 = 4;
 /// The bytes that the reserve takes at least: an index changes in pages of 4 KiB.
 const RESERVE_BYTES_MIN: u32 = 64 * 1024;
 
+/// Returns the bytes of the reserve of a store with segments of so many bytes.
+pub(super) fn reserve_bytes(segment_bytes: u32) -> u32 {
+    (segment_bytes / SHARE).max(RESERVE_BYTES_MIN)
+}
+
 /// Makes the reserve, if there is room for it.
 pub(super) fn make_reserve(directory: &Directory, segment_bytes: u32) -> io::Result<()> {
     let file = match directory.create(RESERVE_FILE) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         other => other?,
     };
-    if let Err(error) = file.allocate((segment_bytes / SHARE).max(RESERVE_BYTES_MIN).into()) {
+    if let Err(error) = file.allocate(reserve_bytes(segment_bytes).into()) {
         let _ = directory.remove(RESERVE_FILE);
         return Err(error);
     }

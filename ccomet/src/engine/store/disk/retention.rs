@@ -29,7 +29,7 @@ const LOOKED_AT: usize = 64;
 /// A segment is written again if less than this share of it, in percent, is kept. After a
 /// checkpoint, one segment is written again, and others as long as that takes less than what
 /// publishers have written since the last time: so the log does not grow.
-const KEPT_MIN: u64 = 50;
+pub(super) const KEPT_MIN: u64 = 50;
 
 /// A segment is not written again if, since the last look at it, it has lost more than this share
 /// of what it had, in percent: the rest may go soon by itself. That does not count if the log is
@@ -40,7 +40,7 @@ const LOSS_MAX: u64 = 25;
 const SPARE_SEGMENTS: u64 = 4;
 
 /// The bytes of a frame of moved messages: the writer waits while it is written.
-const MOVED_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const MOVED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Messages that a channel is to drop.
 #[derive(Debug)]
@@ -100,10 +100,19 @@ impl SharedStore {
     /// Writes the messages of segments before `end` again of which little is kept.
     pub(super) fn compact_after(&self, end: SegmentId) {
         let Ok(_lock) = try_lock_index(&self.directory) else { return };
-        if self.state() == DiskState::Good
-            && let Err(error) = guarded(|| self.compact(end))
-        {
-            error!("cannot move messages of the store to another segment: {error}");
+        match self.state() {
+            DiskState::Good if !self.is_rescuing() => {
+                self.end_rescue();
+                if let Err(error) = guarded(|| self.compact(end)) {
+                    error!("cannot move messages of the store to another segment: {error}");
+                }
+            }
+            DiskState::Good | DiskState::Full => {
+                if let Err(error) = guarded(|| self.rescue(end)) {
+                    self.rescue_failed(&error);
+                }
+            }
+            DiskState::Failed => {}
         }
     }
 
@@ -211,7 +220,7 @@ impl SharedStore {
     }
 
     /// Returns the segments with their lengths, in order.
-    fn lengths(&self) -> Vec<(SegmentId, u64)> {
+    pub(super) fn lengths(&self) -> Vec<(SegmentId, u64)> {
         let length = |id: SegmentId| (id, self.segment(id).and_then(|file| file.len()).unwrap_or(0));
         segments(&self.directory).unwrap_or_default().into_iter().map(length).collect()
     }
@@ -280,7 +289,7 @@ impl SharedStore {
     }
 
     /// Writes the messages of a segment again that are kept. Returns their bytes.
-    fn write_again(&self, segment: SegmentId) -> Result<u64, IndexError> {
+    pub(super) fn write_again(&self, segment: SegmentId) -> Result<u64, IndexError> {
         let Ok(read) = Segment::read(&self.directory, segment) else { return Ok(0) };
         let live = self.live(segment, &read)?;
         let mut moves: Vec<Moved> = Vec::new();
@@ -306,7 +315,7 @@ impl SharedStore {
         if moves.is_empty() {
             return Ok(0);
         }
-        read_lock(&self.index).move_places(&moves)?;
+        self.move_places(&moves)?;
         Ok(moves.iter().map(|moved| u64::from(moved.to.length)).sum())
     }
 
@@ -314,7 +323,7 @@ impl SharedStore {
     fn append_moved(&self, frame: &mut Vec<u8>, moves: &mut [Moved]) -> bool {
         let appended = {
             let mut log = lock(&self.log);
-            let appended = log.append(frame, true);
+            let appended = log.append(frame, self.state() != DiskState::Full);
             appended.and_then(|place| log.sync().map(|()| place).map_err(AppendError::Failed))
         };
         if let Err(error @ AppendError::Failed(_)) = &appended {

@@ -21,6 +21,7 @@ use super::log::{AppendError, Log, segment_name};
 use super::places::SegmentId;
 use super::record::{ChannelId, FRAME_HEADER_BYTES, Salt};
 use super::retention::Compacted;
+use super::room::Rescue;
 use super::settings::{StoreSettings, StoreTimes};
 use crate::core::health::HealthProblem;
 use crate::core::position::Epoch;
@@ -43,6 +44,8 @@ pub(super) struct Batch {
     /// The loop's number of the batch.
     pub(super) number: u64,
     pub(super) records: Vec<u8>,
+    /// Set if its changes free room on the disk.
+    pub(super) is_relief: bool,
 }
 
 /// Wakes a loop, so that it looks for events.
@@ -117,6 +120,7 @@ pub(crate) struct SharedStore {
     /// The last channel that retention has visited.
     pub(super) visited: Mutex<ChannelId>,
     pub(super) compacted: Mutex<Compacted>,
+    pub(super) rescue: Mutex<Rescue>,
     /// The number of segments and their bytes, after the last checkpoint.
     pub(super) measured: Mutex<Option<(u64, u64)>>,
     /// The messages that cannot be read, which the log of the server has.
@@ -126,7 +130,7 @@ pub(crate) struct SharedStore {
     inboxes: Vec<Inbox>,
     state: Mutex<DiskState>,
     /// Set once it was looked whether the disk is full.
-    has_looked: AtomicBool,
+    pub(super) has_looked: AtomicBool,
     _lock: Option<Lock>,
 }
 
@@ -177,6 +181,7 @@ impl SharedStore {
             files: Mutex::new(BTreeMap::new()),
             visited: Mutex::new(0),
             compacted: Mutex::new(Compacted::default()),
+            rescue: Mutex::new(Rescue::default()),
             measured: Mutex::new(None),
             reported: Mutex::new(BTreeSet::new()),
             unreadable: Mutex::new(BTreeSet::new()),
@@ -256,7 +261,7 @@ impl SharedStore {
             queue.is_writing = false;
             std::mem::take(&mut queue.batches)
         };
-        for Batch { from, number, records } in batches {
+        for Batch { from, number, records, .. } in batches {
             self.bytes_waiting.fetch_sub(records.len() as u64, Ordering::Relaxed);
             self.post(from, Event::Written { number, place: Err(NotKept::Unavailable) });
         }
@@ -276,12 +281,15 @@ impl SharedStore {
 
     /// Takes the batches for one frame. If there are none, the writer ends.
     fn take_waiting(&self) -> Vec<Batch> {
+        let is_full = self.state() == DiskState::Full;
         let mut queue = lock(&self.queue);
-        let (mut batches, mut bytes) = (Vec::new(), 0);
+        let (mut batches, mut bytes) = (Vec::<Batch>::new(), 0);
         while let Some(next) = queue.batches.front() {
             bytes += next.records.len();
             let is_whole = bytes > FRAME_BYTES_MAX || fault!("batch-split-over-frames");
-            if is_whole && !batches.is_empty() {
+            // What frees room on a full disk is kept, and the rest is not.
+            let differs = |first: &Batch| is_full && first.is_relief != next.is_relief;
+            if is_whole && !batches.is_empty() || batches.first().is_some_and(differs) {
                 break;
             }
             batches.extend(queue.batches.pop_front());
@@ -301,7 +309,15 @@ impl SharedStore {
             let mut log = lock(&self.log);
             // While the disk is full, only `look_for_room` begins segments.
             let begins_segments = self.state() != DiskState::Full || fault!("each-publication-looks-for-room");
-            (log.append(&mut frame, begins_segments), log.position())
+            let mut kept = log.append(&mut frame, begins_segments);
+            if let Err(error @ AppendError::Full(_)) = &kept
+                && batches.iter().all(|batch| batch.is_relief)
+                && !fault!("removal-refused-on-full-disk")
+            {
+                self.note_state(Some(error));
+                kept = self.append_relief(&mut log, &mut frame);
+            }
+            (kept, log.position())
         };
         // A full disk stays so if a small frame fits into what is left of the segment.
         if kept.is_err() || self.state() != DiskState::Full {
@@ -314,7 +330,7 @@ impl SharedStore {
         });
         let is_kept = kept.is_ok();
         let mut offset = FRAME_HEADER_BYTES as u32;
-        for Batch { from, number, records } in batches {
+        for Batch { from, number, records, .. } in batches {
             let place = kept.map(|(segment, begin)| (segment, begin + offset));
             offset += if fault!("places-of-second-loop-wrong") { 0 } else { records.len() as u32 };
             self.post(from, Event::Written { number, place });
@@ -344,29 +360,6 @@ impl SharedStore {
             let synced = lock(&shared.log).sync();
             if let Err(error) = synced {
                 shared.note_state(Some(&AppendError::Failed(error)));
-            }
-        });
-    }
-
-    /// Looks whether a full disk has room again and, at the first call, whether the disk is full.
-    pub(super) fn look_for_room(self: &Arc<Self>) {
-        let is_first = !self.has_looked.swap(true, Ordering::Relaxed);
-        let is_full = self.state() == DiskState::Full && !fault!("full-until-publication");
-        if !is_first && !is_full {
-            return;
-        }
-        let shared = self.clone();
-        // If this is refused, the writer is busy. Then the next call looks or, if this was the
-        // first, the writer finds out.
-        let _ = self.crews.writer.spawn(move || {
-            let made = if is_full { lock(&shared.log).make_room() } else { lock(&shared.log).probe() };
-            if is_full || made.is_err() {
-                shared.note_state(made.as_ref().err());
-            }
-            if is_full {
-                // What is kept no more goes at the next checkpoint.
-                shared.force_checkpoint();
-                shared.begin_checkpoint();
             }
         });
     }

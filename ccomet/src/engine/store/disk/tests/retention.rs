@@ -11,7 +11,7 @@ impl Bench {
         }
     }
 
-    fn log_bytes(&self) -> u64 {
+    pub(super) fn log_bytes(&self) -> u64 {
         let files = self.disk.files();
         files
             .iter()
