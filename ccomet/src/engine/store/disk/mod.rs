@@ -291,7 +291,12 @@ impl Store for DiskStore {
                 return Submitted::Later;
             }
             // The log does not have the channel.
-            StoreChange::Clear | StoreChange::Remove if id == 0 => return Submitted::Kept,
+            StoreChange::Clear if id == 0 => return Submitted::Kept,
+            StoreChange::Remove if id == 0 => {
+                // The next channel of the name has another epoch.
+                self.channels.remove(place.channel);
+                return Submitted::Kept;
+            }
             StoreChange::Clear => {
                 RecordWriter { out: &mut self.batch, salt: self.shared.salt }.cleared(id, place.next);
                 ChangeKind::Clear

@@ -97,6 +97,8 @@ struct Run {
     texts: u64,
     /// Set if the log is limited, so that any of the oldest messages may be gone.
     is_limited: bool,
+    /// Set if the disk is full at times.
+    is_small: bool,
     /// Set if the machine may lose power. Otherwise, processes are killed only.
     loses_power: bool,
 }
@@ -112,7 +114,8 @@ impl Run {
         bench.settings.sync = sync[random.below(4)];
         let loses_power = bench.settings.sync == LogSync::Commit;
         let known = CHANNELS.iter().map(|channel| (*channel, Known::default())).collect();
-        Self { bench, random, known, texts: 0, is_limited, loses_power }
+        let is_small = bench.sim.random(2).below(3) == 0;
+        Self { bench, random, known, texts: 0, is_limited, is_small, loses_power }
     }
 
     fn set_faults(&mut self) {
@@ -146,7 +149,9 @@ impl Run {
                     self.bench.stores.clear();
                     self.bench.shared = None;
                 }
-                Err(StoreError::Io { .. } | StoreError::Index { .. } | StoreError::Full { .. }) => {}
+                Err(StoreError::Io { .. } | StoreError::Index { .. } | StoreError::Full { .. }) => {
+                    self.bench.disk.set_capacity(None);
+                }
                 Err(other) => panic!("{other}"),
             }
         }
@@ -317,8 +322,29 @@ impl Run {
             38 => self.open_again(channel),
             _ => {}
         }
+        if self.is_small {
+            self.fill();
+        }
         if self.bench.disk.is_dead() {
             self.crash();
+        }
+    }
+
+    /// Lets the disk be full or have room again, and the store look at it.
+    fn fill(&mut self) {
+        match self.random.below(40) {
+            0 => self.bench.disk.set_capacity(None),
+            1..5 => {
+                let room = self.random.below(10_000) as u64;
+                self.bench.disk.set_capacity(Some(self.bench.disk.bytes_used() + room));
+            }
+            5..15 => {
+                if let Some(shared) = &self.bench.shared {
+                    shared.look_for_room();
+                }
+                self.tick();
+            }
+            _ => {}
         }
     }
 }
