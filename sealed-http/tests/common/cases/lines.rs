@@ -47,7 +47,7 @@ pub const REQUEST_LINES: &[Case] = &[
     ("bare line feed in front", "not an empty line", concat!("\n", get!()), Err(E::LineEnd)),
     ("bare carriage return in front", "not an empty line", concat!("\r", get!()), Err(E::LineEnd)),
     ("not HTTP", "9112 3", "hello\r\n\r\n", Err(E::RequestLine)),
-    ("a TLS hello", "what browsers send to the wrong port", "\u{16}\u{3}\u{1}\u{2}\0\r\n\r\n", Err(E::RequestLine)),
+    ("a TLS hello", "what browsers send to the wrong port", "\u{16}\u{3}\u{1}\u{2}\0\r\n\r\n", Err(E::Tls)),
     ("a response", "a client that answers", "HTTP/1.1 200 OK\r\nHost: h\r\n\r\n", Err(E::RequestLine)),
     ("NUL in the method", "not a token", "GE\0T / HTTP/1.1\r\nHost: h\r\n\r\n", Err(E::RequestLine)),
     ("method in quotes", "not a token", "\"GET\" / HTTP/1.1\r\nHost: h\r\n\r\n", Err(E::RequestLine)),
