@@ -99,11 +99,12 @@ pub(super) fn read(text: &str) -> Result<Document, Fault> {
         Fault { line: None, message: parse_message(text, &error), plain: Some(plain) }
     };
     let line_of = |at: usize| Some(text.get(..at).unwrap_or(text).matches('\n').count() + 1);
-    let original = DeTable::parse(text).map_err(|error| match error.span().map(|span| span.start) {
-        Some(at) if let Some(message) = bare_word(text, at) => {
-            Fault { line: line_of(at), plain: Some(message.clone()), message }
+    let original = DeTable::parse(text).map_err(|error| {
+        let at = error.span().map(|span| span.start);
+        match at.and_then(|at| Some((at, bare_word(text, at)?))) {
+            Some((at, message)) => Fault { line: line_of(at), plain: Some(message.clone()), message },
+            None => of_toml(error),
         }
-        _ => of_toml(error),
     })?;
     let Found { all, replaced } =
         check(original.get_ref()).map_err(|(at, message)| Fault { line: line_of(at), message, plain: None })?;
@@ -231,12 +232,10 @@ impl Place {
     /// Returns what is wrong with the value, from the message of its type.
     fn plain(&self, message: &str) -> String {
         let message = if self.row.is_secret() { without_quotes(message) } else { message.to_owned() };
-        match message.strip_suffix(", expected a sequence") {
-            Some(found) if let Some(text) = found.strip_prefix("invalid type: string ") => {
-                format!("{text} is a text: allowed is a list of texts, such as [{text}]")
-            }
-            Some(found) => format!("{found}: allowed is a list of texts, such as [\"news\"]"),
-            None => message,
+        let Some(found) = message.strip_suffix(", expected a sequence") else { return message };
+        match found.strip_prefix("invalid type: string ") {
+            Some(text) => format!("{text} is a text: allowed is a list of texts, such as [{text}]"),
+            None => format!("{found}: allowed is a list of texts, such as [\"news\"]"),
         }
     }
 

@@ -170,15 +170,15 @@ impl Layers {
         let out_of_range = |place: &str, name: &str, range: &str, value: &u64| {
             format!("{name} = {} is out of range: allowed is {range}", number(place, value))
         };
+        if let ConfigError::InRule { number, channels, fault } = error
+            && let ConfigError::Range { name, range, value } = &**fault
+        {
+            let place = format!("rules[{number}].{}", name.trim_start_matches("rules."));
+            let fault = out_of_range(&place, name, range, value);
+            return (place, format!("rule {number}, channels = {channels:?}: {fault}"));
+        }
         match error {
             ConfigError::Range { name, range, value } => ((*name).to_owned(), out_of_range(name, name, range, value)),
-            ConfigError::InRule { number, channels, fault }
-                if let ConfigError::Range { name, range, value } = &**fault =>
-            {
-                let place = format!("rules[{number}].{}", name.trim_start_matches("rules."));
-                let fault = out_of_range(&place, name, range, value);
-                (place, format!("rule {number}, channels = {channels:?}: {fault}"))
-            }
             error => {
                 let mut message = error.to_string();
                 let mut cause = std::error::Error::source(error);
