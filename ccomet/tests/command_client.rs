@@ -146,8 +146,8 @@ fn sub_resumes_after_a_break_and_prints_what_was_missed() {
     let (mut printed, mut errors) = (subscriber.output(), subscriber.errors());
     assert!(printed.next().expect("a line").expect("text").ends_with("news  before"));
     server.restart();
-    let told = errors.next().expect("a line").expect("text");
-    assert!(told.contains("; trying again in "), "{told}");
+    let notice = errors.next().expect("a line").expect("text");
+    assert!(notice.contains("; trying again in "), "{notice}");
     // A server that keeps messages in memory has forgotten its channels.
     let gap = printed.next().expect("a line").expect("text");
     assert_eq!(gap, "news  --- gap: messages may have been missed");

@@ -122,11 +122,24 @@ fn seconds(text: &str, most: u64) -> Result<u64, String> {
     if (1..=most).contains(&seconds) { Ok(seconds) } else { Err(format!("it is not from 1 s to {most} s")) }
 }
 
-/// Returns the text without characters that a terminal would execute.
+/// Returns digits with a comma before each group of three.
+fn with_commas(digits: &str) -> String {
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Returns the text without characters that a terminal would execute, and without those that change
+/// the direction of the rest of the line.
 fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
             out.extend(character.escape_default());
         } else {
             out.push(character);
@@ -149,5 +162,6 @@ mod tests {
     #[test]
     fn what_a_terminal_would_execute_is_escaped() {
         assert_eq!(printable("grün\u{1b}[2J\n"), "grün\\u{1b}[2J\\n");
+        assert_eq!(printable("a\u{202e}b"), "a\\u{202e}b");
     }
 }

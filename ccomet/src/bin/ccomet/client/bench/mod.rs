@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use self::plan::Plan;
 pub(super) use self::plan::{Bench, EXAMPLES};
 use self::run::Run;
-use super::{Misuse, Outcome};
+use super::{Misuse, Outcome, with_commas};
 
 /// Descriptors that the process needs beside those of connections.
 const DESCRIPTORS: usize = 64;
@@ -98,23 +98,12 @@ fn fit(plan: &mut Plan) -> Result<(), String> {
 
 /// Returns a number with its thousands set apart.
 fn grouped(number: u64) -> String {
-    group(&number.to_string())
+    with_commas(&number.to_string())
 }
 
 /// Returns a number that is not negative, rounded, in the same way.
 fn rounded(number: f64) -> String {
-    group(&format!("{number:.0}"))
-}
-
-fn group(digits: &str) -> String {
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    with_commas(&format!("{number:.0}"))
 }
 
 /// Returns a latency in milliseconds, as text.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use hdrhistogram::Histogram;
 
-/// The greatest latency that is told apart from greater ones: an hour, in microseconds.
+/// The greatest latency that is recorded as it is: an hour, in microseconds. A greater one counts
+/// as this.
 const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// The maximum number of kinds of errors that are kept, with their texts.
 const ERRORS_MAX: usize = 20;
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_duplicates_and_order_are_told_apart() {
+    fn losses_duplicates_and_order_are_counted_separately() {
         let (mut track, mut tally) = (Track::new(2, true), Tally::new());
         for number in [0, 1, 4, 2, 2, 5] {
             track.got(0, number, &mut tally);

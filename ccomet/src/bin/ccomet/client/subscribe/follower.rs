@@ -21,6 +21,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The first and the longest wait before the next attempt, without the server's own.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// The longest wait that a server can name.
+const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
 /// What to follow, from where, and until when.
 #[derive(Debug)]
@@ -245,7 +247,8 @@ impl Follower {
         self.attempts += 1;
         // Clients that have lost the same server do not come back all at once.
         let backoff = backoff / 2 + backoff * (http.random() % 1_000) as u32 / 1_000;
-        let delay = self.retry.unwrap_or(backoff);
+        // A server may name any time.
+        let delay = self.retry.map_or(backoff, |retry| retry.min(PAUSE_MAX));
         eprintln!("ccomet: {reason}; trying again in {:.1} s", delay.as_secs_f64());
         http.set_timer(delay, ());
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::reading::{Channel, Reading};
 use crate::client::place::Place;
-use crate::client::printable;
+use crate::client::{printable, with_commas};
 
 /// A line, and how it is shown on a terminal.
 #[derive(Debug, Clone)]
@@ -221,15 +221,7 @@ impl View<'_> {
 /// Returns a number: whole from 10 on, and with its thousands set apart.
 fn count(number: f64) -> String {
     let is_whole = number >= 10.0 || number.fract() == 0.0;
-    let digits = if is_whole { format!("{number:.0}") } else { return format!("{number:.1}") };
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    if is_whole { with_commas(&format!("{number:.0}")) } else { format!("{number:.1}") }
 }
 
 /// Returns a number of bytes.
