@@ -183,7 +183,7 @@ impl Log {
     /// Keeps a frame, whose header is made here. Returns its place. If the frame does not fit into
     /// the current segment, `begins_segments` determines whether another one is begun.
     pub(super) fn append(&mut self, frame: &mut [u8], begins_segments: bool) -> Result<(SegmentId, u32), AppendError> {
-        if self.has_failed && !fault!("failed-sync-tried-again") {
+        if self.has_failed {
             return Err(AppendError::Failed(io::Error::other("the disk has failed before")));
         }
         let length = u32::try_from(frame.len()).map_err(|error| AppendError::Full(io::Error::other(error)))?;

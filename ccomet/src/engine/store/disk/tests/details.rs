@@ -341,3 +341,61 @@ fn reads_that_wait_begin_when_others_end_without_another_tick() {
         assert!(bench.stores[index].next_outcome(now).is_none());
     }
 }
+
+/// Submits a message to each loop, so large that each gets a frame of its own. Returns the channels
+/// whose message is kept.
+fn publish_in_two_frames(bench: &mut Bench, channels: &[String; 2]) -> Vec<String> {
+    let time = bench.now().time;
+    let large = Draft { payload: vec![b'x'; 5 << 20].into(), ..Draft::default() }.taken_at(time);
+    let large = Arc::new(large);
+    for channel in channels {
+        assert_eq!(bench.submit(channel, StoreChange::Append(std::slice::from_ref(&large))), Submitted::Later);
+    }
+    let kept = |outcome| match outcome {
+        Outcome::Changed { channel, kept: Ok(()) } => Some(channel.as_str().to_owned()),
+        _ => None,
+    };
+    bench.tick().into_iter().filter_map(kept).collect()
+}
+
+#[test]
+fn nothing_is_accepted_behind_a_frame_whose_sync_has_failed() {
+    let mut failed = 0;
+    for seed in 0..12 {
+        let mut bench = Bench::with_seed(seed);
+        (bench.settings.segment_bytes, bench.settings.waiting_bytes_max) = (32 << 20, 64 << 20);
+        bench.start().expect("a new store");
+        let of_loop = |wanted| (0..).map(|n| format!("c{n}")).find(|text| name(text).shard(2) == wanted).expect("one");
+        let channels = [of_loop(0), of_loop(1)];
+        assert!(channels.iter().all(|channel| bench.publish(channel, &["before"])));
+        bench.disk.set_faults(DiskFaults { failed_sync: 0.5, ..DiskFaults::default() });
+        let kept = publish_in_two_frames(&mut bench, &channels);
+        failed += usize::from(kept.len() < 2);
+        bench.disk.set_faults(DiskFaults::default());
+        bench.stores.clear();
+        bench.shared = None;
+        bench.disk.power_cut();
+        bench.start().expect("the store of before");
+        for channel in channels {
+            bench.open(&channel).expect("a channel");
+            let expected = 1 + usize::from(kept.contains(&channel));
+            assert!(bench.all(&channel).len() >= expected, "seed {seed}: {channel} of {kept:?}");
+        }
+    }
+    assert!((1..12).contains(&failed), "{failed} of 12");
+}
+
+#[test]
+fn a_commit_that_was_refused_is_not_found_by_the_next_process() {
+    for seed in 0..20 {
+        let mut bench = Bench::with_seed(seed);
+        bench.start().expect("a new store");
+        assert!(bench.publish("a", &["one"]));
+        bench.disk.set_faults(DiskFaults { failed_sync: 1.0, ..DiskFaults::default() });
+        assert!(!bench.publish("a", &["two"]));
+        bench.disk.set_faults(DiskFaults::default());
+        bench.restart();
+        bench.open("a").expect("the channel");
+        assert_eq!(bench.all("a"), numbered(&["one"]), "seed {seed}");
+    }
+}

@@ -222,8 +222,7 @@ fn a_checkpoint_on_a_full_disk_is_tried_again_less_and_less_often() {
         operations.push(bench.disk.operations() - before);
     }
     assert_eq!(bench.problems(), [HealthProblem::StoreFull, HealthProblem::CheckpointFails]);
-    let looks = 64 * 20;
-    assert!(operations[3] < operations[0] && operations[3] < looks, "{operations:?}");
+    assert!(2 * operations[3] < operations[0], "{operations:?}");
     // Room ends the wait.
     bench.disk.set_capacity(None);
     bench.look();
