@@ -365,7 +365,8 @@ fn nothing_is_accepted_behind_a_frame_whose_sync_has_failed() {
         let mut bench = Bench::with_seed(seed);
         (bench.settings.segment_bytes, bench.settings.waiting_bytes_max) = (32 << 20, 64 << 20);
         bench.start().expect("a new store");
-        let of_loop = |wanted| (0..).map(|n| format!("c{n}")).find(|text| name(text).shard(2) == wanted).expect("one");
+        let of_loop =
+            |wanted| (0..64).map(|n| format!("c{n}")).find(|text| name(text).shard(2) == wanted).expect("one");
         let channels = [of_loop(0), of_loop(1)];
         assert!(channels.iter().all(|channel| bench.publish(channel, &["before"])));
         bench.disk.set_faults(DiskFaults { failed_sync: 0.5, ..DiskFaults::default() });
