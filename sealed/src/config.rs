@@ -73,6 +73,11 @@ pub struct Config {
     /// Time limit for a shutdown. Connections left at this limit are aborted; those with unsent
     /// output are reset. Default 10 s.
     pub drain_limit: Duration,
+    /// Whether a loop that is shutting down waits for the connections of this service to end. If
+    /// not, they are open until those of all other services have ended, and are then dropped with
+    /// the loop: this suits a connection that the other services work with, such as one to a
+    /// database. Default true.
+    pub delays_shutdown: bool,
 }
 
 impl Default for Config {
@@ -97,6 +102,7 @@ impl Default for Config {
             handshake_limit: Duration::from_secs(10),
             accept_retry: Duration::from_millis(100),
             drain_limit: Duration::from_secs(10),
+            delays_shutdown: true,
         }
     }
 }

@@ -289,7 +289,7 @@ impl<S: Service> EventLoop<S> {
         }
         let mut busy = false;
         self.each(|tenant| {
-            busy |= tenant.has_connections() && !(tenant.number() > 0 && fault!("added-service-cut-off"));
+            busy |= tenant.delays_shutdown() && !(tenant.number() > 0 && fault!("added-service-cut-off"));
             // A service that was added in this tick still has to start, and may have connections.
             busy |= tenant.has_added() && !fault!("last-added-not-started");
         });

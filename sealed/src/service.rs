@@ -173,7 +173,8 @@ pub trait Service: Sized + 'static {
 
     /// Handles the start of a shutdown: listeners are closed, and connections have the time `limit`
     /// to end. By default, closes every connection after its queued output has been sent. The loop
-    /// stops as soon as the last connection is gone. A closed connection is gone when its peer has
+    /// stops as soon as the last connection is gone, except those of services that do not
+    /// [delay it](crate::Config::delays_shutdown). A closed connection is gone when its peer has
     /// ended too, or after [`Config::linger`](crate::Config::linger), 5 s by default. Datagram
     /// sockets stay open until then but do not keep the loop from stopping.
     fn draining(&mut self, cx: &mut Context<Self>, limit: Duration) {

@@ -40,8 +40,10 @@ pub(crate) use store::UnreliableStore;
 #[cfg(feature = "disk")]
 pub use store::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};
 #[cfg(feature = "disk")]
-pub(crate) use store::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes, Wake};
-pub(crate) use store::{MemoryStore, Store};
+pub(crate) use store::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes};
+#[cfg(feature = "redis")]
+pub(crate) use store::{Link, LinkEvents, LinkLog, LinkPort, RedisSettings};
+pub(crate) use store::{MemoryStore, Store, Wake};
 pub(crate) use token::Token;
 
 use crate::core::message::{ChannelName, Movement};

@@ -295,7 +295,6 @@ impl Handler for Gateway {
             LoopMessage::Handle(request) => gateway.hear_handle(http, *request),
             LoopMessage::Reload(mail) => gateway.take_reload_mail(http, *mail),
             // The results are processed at the end of this tick.
-            #[cfg(feature = "disk")]
             LoopMessage::StoreReady => {}
         });
     }

@@ -24,8 +24,8 @@ use crate::access::client::ClientTracker;
 use crate::access::token::AdminKeys;
 use crate::config::Config;
 #[cfg(feature = "disk")]
-use crate::engine::{DiskStore, SharedStore, StoreTimes, Wake};
-use crate::engine::{Engine, MemoryStore, ShardLimits, Store};
+use crate::engine::{DiskStore, SharedStore, StoreTimes};
+use crate::engine::{Engine, MemoryStore, ShardLimits, Store, Wake};
 #[cfg(feature = "sim")]
 use crate::engine::{StoreFaults, UnreliableStore};
 use crate::handle::{LoopMessage, LoopThread};
@@ -62,10 +62,7 @@ impl ServerParts {
     fn make_store(&self, place: &Place<LoopMessage>) -> Box<dyn Store> {
         #[cfg(feature = "disk")]
         if let Some(shared) = &self.disk_store {
-            let mailbox = place.mailboxes[place.index].clone();
-            // If the mailbox is full, the loop is awake.
-            let wake = Wake(Arc::new(move || drop(mailbox.post(LoopMessage::StoreReady))));
-            shared.set_wake(place.index, wake);
+            shared.set_wake(place.index, wake_of(place));
             return Box::new(DiskStore::new(shared.clone(), place.index));
         }
         #[cfg(feature = "sim")]
@@ -74,6 +71,14 @@ impl ServerParts {
         }
         Box::new(MemoryStore)
     }
+}
+
+/// Returns what wakes a loop if its store has results.
+#[cfg(any(feature = "disk", feature = "redis"))]
+fn wake_of(place: &Place<LoopMessage>) -> Wake {
+    let mailbox = place.mailboxes[place.index].clone();
+    // If the mailbox is full, the loop is awake.
+    Wake(Arc::new(move || drop(mailbox.post(LoopMessage::StoreReady))))
 }
 
 /// Returns the share of a loop in a limit of the whole server.

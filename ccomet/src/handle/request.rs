@@ -21,7 +21,6 @@ pub(crate) enum LoopMessage {
     /// A step of a reload of the settings.
     Reload(Box<ReloadMail>),
     /// The store has results.
-    #[cfg(feature = "disk")]
     StoreReady,
 }
 
@@ -37,9 +36,7 @@ impl TryFrom<LoopMessage> for Mail {
     fn try_from(message: LoopMessage) -> Result<Self, LoopMessage> {
         match message {
             LoopMessage::Engine(mail) => Ok(mail),
-            LoopMessage::Handle(_) | LoopMessage::Reload(_) => Err(message),
-            #[cfg(feature = "disk")]
-            LoopMessage::StoreReady => Err(message),
+            LoopMessage::Handle(_) | LoopMessage::Reload(_) | LoopMessage::StoreReady => Err(message),
         }
     }
 }

@@ -70,7 +70,8 @@ pub(crate) trait Tenant: Any {
     fn finish(&mut self) -> bool;
     /// Returns the message of the panic after which there are no more calls.
     fn panic_message(&self) -> Option<&str>;
-    fn has_connections(&self) -> bool;
+    /// Returns whether the service has connections for which a loop that is shutting down waits.
+    fn delays_shutdown(&self) -> bool;
     /// Refuses messages from now on, and closes the datagram sockets.
     fn end(&mut self);
     fn as_any_mut(&mut self) -> &mut dyn Any;
@@ -215,8 +216,9 @@ impl<S: Service> Tenant for Hosted<S> {
         self.panicked.as_deref()
     }
 
-    fn has_connections(&self) -> bool {
-        self.cx.connections.len() > 0
+    fn delays_shutdown(&self) -> bool {
+        let is_waited_for = self.cx.config.delays_shutdown || fault!("every-service-delays-shutdown");
+        is_waited_for && self.cx.connections.len() > 0
     }
 
     fn end(&mut self) {

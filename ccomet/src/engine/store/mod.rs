@@ -20,10 +20,12 @@
 #[cfg(feature = "disk")]
 mod disk;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sim")]
 mod unreliable;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 #[cfg(feature = "disk")]
@@ -31,8 +33,10 @@ pub use disk::StoreError;
 #[cfg(feature = "disk")]
 pub use disk::tools::{BackedUp, Damage, Salvaged, SegmentStats, StoreStats, StoreTools};
 #[cfg(feature = "disk")]
-pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes, Wake};
+pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes};
 pub(crate) use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub(crate) use redis::{Link, LinkEvents, LinkLog, LinkPort, RedisSettings};
 #[cfg(feature = "sim")]
 pub use unreliable::StoreFaults;
 #[cfg(feature = "sim")]
@@ -45,6 +49,16 @@ use crate::core::position::{Epoch, Spot};
 use crate::core::tally::{StoreFigures, StoreTally};
 use crate::core::time::{LoopTime, UnixMillis};
 use crate::core::window::HistoryLimits;
+
+/// Wakes a loop, so that it looks for outcomes of its store.
+#[derive(Clone)]
+pub(crate) struct Wake(pub(crate) Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wake")
+    }
+}
 
 /// A change of a channel.
 #[derive(Debug)]

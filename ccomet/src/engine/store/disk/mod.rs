@@ -62,7 +62,7 @@ use crate::engine::Tick;
 
 pub use error::StoreError;
 pub(crate) use settings::{LogSync, StoreSettings, StoreTimes};
-pub(crate) use shared::{Crews, SharedStore, Wake};
+pub(crate) use shared::{Crews, SharedStore};
 
 /// The time between two looks whether a full disk has room again.
 const ROOM_INTERVAL: Duration = Duration::from_secs(1);

@@ -6,7 +6,6 @@
 //! the disk is busy with one frame, the batches of the next one gather.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -26,6 +25,7 @@ use super::settings::{StoreSettings, StoreTimes};
 use crate::core::health::HealthProblem;
 use crate::core::position::Epoch;
 use crate::core::tally::StoreFigures;
+use crate::engine::store::Wake;
 use crate::engine::store::NotKept;
 
 /// The maximum number of bytes of a frame, unless a single batch is larger.
@@ -46,16 +46,6 @@ pub(super) struct Batch {
     pub(super) records: Vec<u8>,
     /// Set if its changes free room on the disk.
     pub(super) is_relief: bool,
-}
-
-/// Wakes a loop, so that it looks for events.
-#[derive(Clone)]
-pub(crate) struct Wake(pub(crate) Arc<dyn Fn() + Send + Sync>);
-
-impl fmt::Debug for Wake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wake")
-    }
 }
 
 /// The threads of a store.
