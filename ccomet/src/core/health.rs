@@ -12,6 +12,8 @@ pub(crate) enum HealthProblem {
     StoreFull,
     /// The store keeps nothing any more until a restart.
     StoreFailed,
+    /// The store is on another machine, which cannot be reached.
+    StoreUnreachable,
     /// The index of the store cannot be read.
     StoreUnreadable,
     /// The index of the store cannot be written; messages are kept nevertheless.
@@ -20,11 +22,12 @@ pub(crate) enum HealthProblem {
 
 impl HealthProblem {
     /// All problems.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::LoopHangs,
         Self::Draining,
         Self::StoreFull,
         Self::StoreFailed,
+        Self::StoreUnreachable,
         Self::StoreUnreadable,
         Self::CheckpointFails,
     ];
@@ -49,6 +52,9 @@ impl HealthProblem {
             }
             Self::StoreFailed => {
                 ("store_failed", "The disk of the store has failed: publications are refused until a restart.")
+            }
+            Self::StoreUnreachable => {
+                ("store_unreachable", "Redis cannot be reached: publications are refused until it can be.")
             }
             Self::StoreUnreadable => {
                 ("store_unreadable", "The index of the store cannot be read: only channels in memory can be used.")

@@ -243,6 +243,12 @@ impl Message {
         self.stamp.share();
     }
 
+    /// Sets the time at which the message was accepted, which a store has determined.
+    #[cfg(feature = "redis")]
+    pub(crate) fn set_time(&mut self, time: UnixMillis) {
+        self.stamp = Stamp::new(time);
+    }
+
     /// Returns the time at which the server accepted the message.
     pub(crate) fn time(&self) -> UnixMillis {
         self.stamp.time()

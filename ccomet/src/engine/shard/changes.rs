@@ -17,7 +17,7 @@ use crate::core::position::Spot;
 use crate::core::time::LoopTime;
 use crate::core::window::MessageLog;
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::store::{self, NotKept, Outcome, Submitted};
+use crate::engine::store::{self, NotKept, NumberedMessage, Outcome, Submitted};
 use crate::engine::{ChannelEvent, Refusal, Reply, Tick, Window};
 
 /// The maximum number of changes of one channel that wait.
@@ -86,6 +86,13 @@ impl Change {
             Self::Clear(_) | Self::Delete(_) => 0,
         }
     }
+
+    /// Returns whether it may be submitted together with others. If the store assigns numbers, it
+    /// may refuse a publication with keys, which must not affect others.
+    fn joins(&self, assigns_numbers: bool) -> bool {
+        let Self::Publish { messages, .. } = self else { return false };
+        !assigns_numbers || messages.iter().all(|message| message.key().is_none())
+    }
 }
 
 impl Stored {
@@ -122,10 +129,13 @@ enum UnderWay {
 impl Shard {
     /// Starts a change of a channel, or queues it until its turn.
     pub(super) fn begin_change(&mut self, now: Tick, key: usize, change: Change) {
-        let is_cut_off = self.is_cut_off;
+        let (is_cut_off, is_given_up) = (self.is_cut_off, self.is_given_up);
         if let Some(stored) = self.channels[key].stored.as_mut()
             && (stored.is_busy() || is_cut_off)
         {
+            if is_given_up {
+                return self.refuse_change(&change, Refusal::Unavailable);
+            }
             let bytes = self.waiting_bytes + change.bytes();
             if stored.waiting.len() < WAITING_MAX && bytes <= self.limits.waiting_bytes_max {
                 self.waiting_bytes = bytes;
@@ -137,7 +147,7 @@ impl Shard {
     }
 
     /// Takes the next change of a channel that waits, if `is_next` allows it.
-    fn take_waiting(&mut self, key: usize, is_next: impl FnOnce(&Change) -> bool) -> Option<Change> {
+    pub(super) fn take_waiting(&mut self, key: usize, is_next: impl FnOnce(&Change) -> bool) -> Option<Change> {
         let stored = self.channels[key].stored.as_mut()?;
         stored.waiting.front().filter(|change| is_next(change))?;
         let change = stored.waiting.pop_front()?;
@@ -235,7 +245,7 @@ impl Shard {
     /// Completes a change after the store has kept or refused it.
     fn complete(&mut self, now: Tick, key: usize, under_way: UnderWay, kept: Result<(), NotKept>) {
         match (under_way, kept) {
-            (UnderWay::Publish(publications), Ok(())) => self.keep_all_of(now, key, publications),
+            (UnderWay::Publish(publications), Ok(())) => self.keep_all_of(now, key, publications, None),
             (UnderWay::Publish(publications), Err(why)) => {
                 for publication in publications.iter() {
                     self.conclude(publication.cause, Err(why.into()));
@@ -280,7 +290,15 @@ impl Shard {
     }
 
     /// Appends messages to the channel, and replies to their publishers.
-    fn keep_all_of(&mut self, now: Tick, key: usize, publications: OneOrMore<Publication>) {
+    /// `numbered` has the new messages, if the store assigns numbers.
+    fn keep_all_of(
+        &mut self,
+        now: Tick,
+        key: usize,
+        publications: OneOrMore<Publication>,
+        numbered: Option<Vec<NumberedMessage>>,
+    ) {
+        let mut numbered = numbered.map(Vec::into_iter);
         // The spots of the new messages that have keys.
         let mut made = Vec::new();
         let concluded = publications.map(|Publication { cause, owner, planned }| {
@@ -292,7 +310,14 @@ impl Shard {
                 Planned::Known(spot) => spot,
                 Planned::Same(index) => made.get(index).copied().unwrap_or(Spot::UNKNOWN),
                 Planned::New(message) => {
-                    let spot = self.append(key, now, &message);
+                    let stored = numbered.as_mut().and_then(Iterator::next);
+                    let spot = match &stored {
+                        Some(known) if known.is_known => {
+                            Spot { epoch: self.channels[key].epoch, next: known.number + 1 }
+                        }
+                        Some(new) => self.append(key, now, &new.message),
+                        None => self.append(key, now, &message),
+                    };
                     if message.key().is_some() {
                         made.push(spot);
                         if !fault!("retry-kept-again") {
@@ -326,11 +351,22 @@ impl Shard {
         while let Some(outcome) = self.store.next_outcome(now) {
             match outcome {
                 Outcome::Changed { channel, kept } => self.changed(now, &channel, kept),
+                Outcome::Numbered { channel, messages } => self.numbered(now, &channel, messages),
+                Outcome::Appended { channel, first, messages } => self.appended(now, &channel, first, &messages),
+                Outcome::Cleared { channel } => self.cleared(&channel),
+                Outcome::Removed { channel } => self.removed(now, &channel),
+                Outcome::Passing { channel, messages } => {
+                    self.pass_by(&channel, messages);
+                    self.send_feeds();
+                }
+                Outcome::PassingCleared { channel } => self.forget_in_patterns(&channel),
                 Outcome::Restarted { channel, window } => self.restarted(&channel, &window),
                 Outcome::Page { read, part } => self.has_read(read, part),
                 Outcome::Opened { channel, kept } => self.opened(now, channel, kept),
+                Outcome::Vacant { channel, epoch } => self.found_vacant(now, channel, epoch),
                 Outcome::Names { read, names, has_more } => self.has_listed(now, read, names, has_more),
                 Outcome::CutOff => self.cut_off(),
+                Outcome::GivenUp => self.give_up(),
                 Outcome::Back => self.back(now),
             }
         }
@@ -338,8 +374,7 @@ impl Shard {
 
     fn changed(&mut self, now: Tick, name: &ChannelName, kept: Result<(), NotKept>) {
         let Some(key) = self.key_of(name) else { return };
-        let under_way = self.channels[key].stored.as_mut().and_then(|stored| stored.under_way.take());
-        if let Some(under_way) = under_way {
+        if let Some(under_way) = self.take_under_way(key) {
             self.complete(now, key, under_way, kept);
             self.send_feeds();
             self.evict();
@@ -347,8 +382,20 @@ impl Shard {
         self.continue_changes(now, name);
     }
 
+    /// Completes a publication whose messages the store has numbered.
+    pub(super) fn complete_numbered(&mut self, now: Tick, key: usize, messages: Vec<NumberedMessage>) {
+        match self.take_under_way(key) {
+            Some(UnderWay::Publish(publications)) => self.keep_all_of(now, key, publications, Some(messages)),
+            other => debug_assert!(false, "no publication is in progress, but {other:?}"),
+        }
+    }
+
+    fn take_under_way(&mut self, key: usize) -> Option<UnderWay> {
+        self.channels[key].stored.as_mut().and_then(|stored| stored.under_way.take())
+    }
+
     /// Starts the changes of a channel that wait, as far as it is their turn.
-    fn continue_changes(&mut self, now: Tick, name: &ChannelName) {
+    pub(super) fn continue_changes(&mut self, now: Tick, name: &ChannelName) {
         while let Some(key) = self.key_of(name)
             && !self.is_cut_off
             && self.channels[key].stored.as_ref().is_some_and(|stored| stored.under_way.is_none())
@@ -363,6 +410,8 @@ impl Shard {
 
     /// Submits a publication, together with those that follow it.
     fn publish_together(&mut self, now: Tick, key: usize, first: Change) {
+        let assigns_numbers = self.store.assigns_numbers();
+        let is_joined = first.joins(assigns_numbers);
         let (mut new, mut publications, mut next, mut bytes) = (Vec::new(), Vec::new(), Some(first), 0);
         while let Some(Change::Publish { cause, owner, messages }) = next {
             bytes += messages.iter().map(|message| message.cost()).sum::<usize>();
@@ -371,7 +420,8 @@ impl Shard {
                 Err(why) => self.conclude(cause, Err(why)),
             }
             let has_room = publications.len() < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX;
-            next = self.take_waiting(key, |change| has_room && matches!(change, Change::Publish { .. }));
+            let is_joined = |change: &Change| has_room && is_joined && change.joins(assigns_numbers);
+            next = self.take_waiting(key, is_joined);
         }
         let mut publications = publications.into_iter();
         if let Some(first) = publications.next() {
@@ -416,9 +466,20 @@ impl Shard {
         self.notify_all_followers(|| ChannelEvent::Interrupted);
     }
 
+    /// Refuses all changes that wait for the store, which has been unreachable for long.
+    fn give_up(&mut self) {
+        self.is_given_up = true;
+        let keys: Vec<usize> = self.channels.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            while let Some(change) = self.take_waiting(key, |_| true) {
+                self.refuse_change(&change, Refusal::Unavailable);
+            }
+        }
+    }
+
     /// Handles the return of the store, when all changes in progress are settled.
     fn back(&mut self, now: Tick) {
-        self.is_cut_off = false;
+        (self.is_cut_off, self.is_given_up) = (false, false);
         self.notify_all_followers(|| ChannelEvent::Resumed);
         let is_waiting = |stored: &Stored| !stored.waiting.is_empty();
         let waiting = self.sources().filter(|channel| channel.stored.as_deref().is_some_and(is_waiting));

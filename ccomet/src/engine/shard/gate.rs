@@ -11,12 +11,13 @@ use std::collections::{HashMap, VecDeque};
 
 use sealed::fault;
 
-use super::changes::Change;
+use super::changes::{Cause, Change};
 use super::publishing::Broadcasting;
 use super::work::Task;
 use super::{Asker, Shard};
 use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
+use crate::core::position::Epoch;
 use crate::core::window::MessageLog;
 use crate::engine::store::{KeptChannel, Opened, Unreadable};
 use crate::engine::{ChannelEvent, Order, Refusal, Request, Tick, Window};
@@ -66,6 +67,18 @@ impl Entrant {
         }
     }
 
+    /// Returns whether it creates its channel if nothing is kept of it, or needs the epoch that the
+    /// channel would have.
+    fn creates_channel(&self) -> bool {
+        match self {
+            Self::Request(_, request) => {
+                matches!(request, Request::Publish { .. } | Request::Presence { .. } | Request::IssueToken { .. })
+            }
+            Self::Order(_, order) => matches!(order, Order::Open { .. }),
+            Self::Change(_, change) => matches!(change, Change::Publish { cause: Cause::Asker(_), .. }),
+        }
+    }
+
     fn is_change(&self) -> bool {
         matches!(self, Self::Change(..))
     }
@@ -98,6 +111,8 @@ pub(super) struct Gate {
     bytes: usize,
     /// The channel whose queue goes on: the store keeps nothing of it that is not in memory.
     settled: Option<ChannelName>,
+    /// The epoch of that channel if it is created, and the store assigns epochs.
+    assigned: Option<Epoch>,
     /// Broadcasts that continue when less waits.
     broadcasts: VecDeque<Broadcasting>,
 }
@@ -106,6 +121,11 @@ impl Gate {
     /// Notes that the store keeps a channel that is not in memory any more.
     pub(super) fn unloaded(&mut self, name: &ChannelName) {
         self.settled.take_if(|settled| settled == name);
+    }
+
+    /// Returns the epoch that the store has assigned to a channel that does not exist.
+    pub(super) fn assigned_epoch(&self, name: &ChannelName) -> Option<Epoch> {
+        self.assigned.filter(|_| self.settled.as_ref() == Some(name))
     }
 
     /// Returns whether broadcasts are to wait, so that requests find room.
@@ -171,14 +191,16 @@ impl Shard {
             }
             return self.gate.add(name, entrant);
         }
-        let is_settled = self.gate.settled.as_ref() == Some(&name) || fault!("kept-channel-not-opened");
+        let creates = entrant.creates_channel();
+        let lacks_epoch = creates && self.store.assigns_numbers() && self.gate.assigned.is_none();
+        let is_settled = self.gate.settled.as_ref() == Some(&name) && !lacks_epoch || fault!("kept-channel-not-opened");
         if self.names.contains_key(&name) || is_settled || !entrant.needs_channel() {
             return self.admit(now, entrant);
         }
         if is_full {
             return self.turn_away(entrant, Refusal::Unavailable);
         }
-        match self.store.open(now, &name) {
+        match self.store.open(now, &name, creates) {
             Opened::Absent => self.admit(now, entrant),
             Opened::Kept(kept) => match self.restore(now, &name, kept, entrant.is_of_client()) {
                 Ok(()) => self.admit(now, entrant),
@@ -222,6 +244,26 @@ impl Shard {
             Ok(Some(kept)) => self.restore(now, &name, kept, are_clients),
             Err(Unreadable) => Err(Refusal::Unavailable),
         };
+        self.pass_queue(now, name, queue, outcome);
+    }
+
+    /// Continues with what waits for a channel of which nothing is kept, with the epoch that the
+    /// store has assigned to it.
+    pub(super) fn found_vacant(&mut self, now: Tick, name: ChannelName, epoch: Epoch) {
+        let Some(queue) = self.gate.take(&name) else {
+            debug_assert!(false, "{name} was not to be opened");
+            return;
+        };
+        self.epochs.note(epoch);
+        self.gate.assigned = Some(epoch);
+        self.pass_queue(now, name.clone(), queue, Ok(()));
+        self.gate.assigned = None;
+        if !self.names.contains_key(&name) && !self.gate.queues.contains_key(&name) {
+            self.store.forget(&name);
+        }
+    }
+
+    fn pass_queue(&mut self, now: Tick, name: ChannelName, queue: VecDeque<Entrant>, outcome: Result<(), Refusal>) {
         self.gate.settled = Some(name);
         for entrant in queue.into_iter().filter(|_| !fault!("queue-at-gate-lost")) {
             match outcome {

@@ -26,10 +26,15 @@ impl Shard {
         }
         let gathering = if name.is_pattern() { Some(self.gather(now, &name)?) } else { None };
         let is_derived = gathering.is_some() || name.is_presence();
-        let epoch = if is_derived { self.epochs.fresh(now) } else { self.epochs.of_absent(now, &name) };
+        let epoch = if is_derived { self.epochs.fresh(now) } else { self.epoch_of_absent(now, &name) };
         let key = self.create(now, name, epoch, owner);
         self.channels[key].gathering = gathering;
         Ok(key)
+    }
+
+    /// Returns the epoch of a channel that does not exist, which it has once it is created.
+    pub(super) fn epoch_of_absent(&mut self, now: Tick, name: &ChannelName) -> Epoch {
+        self.gate.assigned_epoch(name).unwrap_or_else(|| self.epochs.of_absent(now, name))
     }
 
     /// Returns whether the store keeps messages of a channel of that name elsewhere than in memory.

@@ -9,6 +9,7 @@
 
 mod activity;
 mod changes;
+mod elsewhere;
 mod epochs;
 mod followers;
 mod gate;
@@ -171,6 +172,8 @@ pub(crate) struct Shard {
     gate: Gate,
     /// Set while the store is unreachable.
     is_cut_off: bool,
+    /// Set while it has been unreachable for so long that changes are refused.
+    is_given_up: bool,
     /// The bytes of the changes of all channels that wait for their turns.
     waiting_bytes: usize,
     /// The reads that the store has not finished.
@@ -215,6 +218,7 @@ impl Shard {
             store,
             gate: Gate::default(),
             is_cut_off: false,
+            is_given_up: false,
             waiting_bytes: 0,
             reads: Slab::new(),
             unread: Vec::new(),

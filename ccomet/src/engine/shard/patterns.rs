@@ -278,6 +278,7 @@ impl Shard {
             found: BinaryHeap::new(),
         };
         let filling = Some(Box::new(filling));
+        self.store.follow_pattern(&name);
         self.followed.push(PatternFeed { name, pattern, to: from, run, feed: Vec::new(), filling });
         self.begin(now, Task::Fill { to: from, run });
     }
@@ -317,6 +318,9 @@ impl Shard {
         if !fault!("gone-pattern-still-fed") {
             self.followed.retain(|followed| followed.to != from || followed.name != *name);
         }
+        if !self.followed.iter().any(|followed| followed.name == *name) {
+            self.store.unfollow_pattern(name);
+        }
     }
 
     /// Advances searches beyond a slot whose channel is gone, because another channel may get the
@@ -348,6 +352,19 @@ impl Shard {
             followed.note(key, || {
                 copy.get_or_insert_with(|| gathered(message, name, spot, too_old(message, kept_for))).clone()
             });
+        }
+    }
+
+    /// Adds messages that another server has published to the patterns that match their channel,
+    /// which is not in memory here.
+    pub(super) fn pass_by(&mut self, name: &ChannelName, messages: Vec<(Spot, Arc<Message>)>) {
+        let rules = &self.limits.rules;
+        let kept_for = rules.bounds(rules.find(name)).history.kept_for;
+        for (spot, message) in messages {
+            let copy = gathered(&message, name, spot, too_old(&message, kept_for));
+            for followed in self.followed.iter_mut().filter(|followed| followed.pattern.matches(name.as_str())) {
+                followed.feed.push(copy.clone());
+            }
         }
     }
 

@@ -148,7 +148,7 @@ impl Shard {
         let spot = |key: usize| Spot { epoch: self.channels[key].epoch, next: self.channels[key].log.next() };
         let movements = spot(movements);
         let Some(key) = key else {
-            let first = Spot { epoch: self.epochs.of_absent(now, name), next: 0 };
+            let first = Spot { epoch: self.epoch_of_absent(now, name), next: 0 };
             return Ok(Membership {
                 position: [first, movements],
                 subscribers: 0,

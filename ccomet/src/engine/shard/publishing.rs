@@ -133,10 +133,16 @@ impl Shard {
 
     /// Appends a message to a channel. Returns the spot after it.
     pub(super) fn append(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
-        let number = self.push(key, message.clone());
         let channel = &mut self.channels[key];
         channel.note_use(now.loop_time);
         self.watch.note(&channel.name, now.loop_time, &mut self.outbox);
+        self.append_only(key, now, message)
+    }
+
+    /// Appends a message to a channel. This does not count as use of the channel on this server.
+    pub(super) fn append_only(&mut self, key: usize, now: Tick, message: &Arc<Message>) -> Spot {
+        let number = self.push(key, message.clone());
+        let channel = &mut self.channels[key];
         let spot = Spot { epoch: channel.epoch, next: number + 1 };
         if !self.followed.is_empty() {
             self.pass_to_patterns(key, spot, message);

@@ -14,7 +14,7 @@ impl Store for MemoryStore {
         None
     }
 
-    fn open(&mut self, _: Tick, _: &ChannelName) -> Opened {
+    fn open(&mut self, _: Tick, _: &ChannelName, _: bool) -> Opened {
         Opened::Absent
     }
 

@@ -17,6 +17,9 @@
 //! needs: epoch, numbers, window and keys. It submits, trims and reads only channels that it has in
 //! memory. It asks for each channel once at a time, and never for one in memory.
 
+#[cfg(any(feature = "disk", feature = "redis"))]
+#[cfg_attr(not(feature = "disk"), allow(dead_code))]
+mod binary;
 #[cfg(feature = "disk")]
 mod disk;
 mod memory;
@@ -36,7 +39,7 @@ pub use disk::tools::{BackedUp, Damage, Salvaged, SegmentStats, StoreStats, Stor
 pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes};
 pub(crate) use memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub(crate) use redis::{Link, LinkEvents, LinkLog, LinkPort, RedisSettings};
+pub(crate) use redis::{Link, LinkEvents, LinkLog, LinkPort, RedisSettings, RedisStore, RedisStoreSettings};
 #[cfg(feature = "sim")]
 pub use unreliable::StoreFaults;
 #[cfg(feature = "sim")]
@@ -100,6 +103,9 @@ pub(crate) enum NotKept {
     Full,
     /// The disk has failed. It is unknown whether the change is kept.
     Failed,
+    /// Another server has published a different message under the same key: nothing was kept.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    KeyReused,
 }
 
 impl From<NotKept> for Refusal {
@@ -108,6 +114,7 @@ impl From<NotKept> for Refusal {
             NotKept::Unavailable => Self::Unavailable,
             NotKept::Full => Self::StoreFull,
             NotKept::Failed => Self::StoreFailed,
+            NotKept::KeyReused => Self::KeyReused,
         }
     }
 }
@@ -120,8 +127,46 @@ pub(crate) enum Outcome {
         channel: ChannelName,
         kept: Result<(), NotKept>,
     },
-    /// The channel's numbers began anew. A change that was in progress is settled before this
-    /// event.
+    /// The append of a channel that was in progress is kept, under numbers that the store has
+    /// assigned. There is one entry for each message submitted, in the same order.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    Numbered {
+        channel: ChannelName,
+        messages: Vec<NumberedMessage>,
+    },
+    /// Another server has appended messages, the first with number `first`, which is the next of
+    /// the channel.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    Appended {
+        channel: ChannelName,
+        first: u64,
+        messages: Vec<Arc<Message>>,
+    },
+    /// Another server has dropped all messages of a channel.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    Cleared {
+        channel: ChannelName,
+    },
+    /// Another server has removed a channel that has no change in progress.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    Removed {
+        channel: ChannelName,
+    },
+    /// Another server has appended messages to a channel that this shard does not have in memory,
+    /// but that a followed pattern matches: each with the spot after it.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    Passing {
+        channel: ChannelName,
+        messages: Vec<(Spot, Arc<Message>)>,
+    },
+    /// Another server has dropped the messages of such a channel.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    PassingCleared {
+        channel: ChannelName,
+    },
+    /// The channel's numbers began anew, or messages are missing between its last one and the
+    /// window. A change that was in progress is settled before this event, unless the store assigns
+    /// numbers.
     Restarted {
         channel: ChannelName,
         window: Window,
@@ -137,6 +182,12 @@ pub(crate) enum Outcome {
         channel: ChannelName,
         kept: Result<Option<KeptChannel>, Unreadable>,
     },
+    /// Nothing is kept of a channel that was to be opened. If it is created, it has this epoch.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    Vacant {
+        channel: ChannelName,
+        epoch: Epoch,
+    },
     /// The requested names, in order.
     Names {
         read: u32,
@@ -146,7 +197,21 @@ pub(crate) enum Outcome {
     },
     /// The store is unreachable: nothing is settled until [`Back`](Self::Back).
     CutOff,
+    /// The store has been unreachable for so long that what waits for it is to be refused, and new
+    /// changes are, until [`Back`](Self::Back).
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    GivenUp,
     Back,
+}
+
+/// A submitted message, as the store has kept it.
+#[derive(Debug)]
+pub(crate) struct NumberedMessage {
+    pub(crate) number: u64,
+    /// The message, with the time that the store has given it.
+    pub(crate) message: Arc<Message>,
+    /// Set if another server had published it before under its key.
+    pub(crate) is_known: bool,
 }
 
 /// A request for a part of a channel's history. Expired messages are left out.
@@ -291,10 +356,25 @@ pub(crate) trait Store: Debug + Send {
         Epoch(0)
     }
 
+    /// Returns whether the store assigns the epochs of channels and the numbers of messages,
+    /// because other servers use it too.
+    fn assigns_numbers(&self) -> bool {
+        false
+    }
+
     /// Opens a channel that the shard does not have in memory. If the result is `Kept`, now or by
     /// [`Outcome::Opened`], the shard has the channel in memory until it calls
-    /// [`unload`](Self::unload) or [`forget`](Self::forget).
-    fn open(&mut self, now: Tick, channel: &ChannelName) -> Opened;
+    /// [`unload`](Self::unload) or [`forget`](Self::forget). `creates` is set if the shard will
+    /// create the channel if nothing is kept of it: then a store that assigns epochs reports
+    /// [`Outcome::Vacant`], and the shard has the channel in memory as well, or calls `forget`.
+    fn open(&mut self, now: Tick, channel: &ChannelName, creates: bool) -> Opened;
+
+    /// Reports messages of all channels that a pattern matches by [`Outcome::Passing`] from now on,
+    /// if other servers publish messages.
+    fn follow_pattern(&mut self, _pattern: &ChannelName) {}
+
+    /// Ends what [`follow_pattern`](Self::follow_pattern) has begun.
+    fn unfollow_pattern(&mut self, _pattern: &ChannelName) {}
 
     /// Notes that the shard no longer has the channel in memory; the store keeps the channel. No
     /// change of the channel is in progress. From now on, the store itself drops messages that

@@ -289,7 +289,7 @@ impl Store for UnreliableStore {
         self.channels.get(channel).map(|kept| kept.log.bytes() as u64)
     }
 
-    fn open(&mut self, now: Tick, channel: &ChannelName) -> Opened {
+    fn open(&mut self, now: Tick, channel: &ChannelName, _: bool) -> Opened {
         self.random ^= now.random;
         if self.cut_until.is_none() {
             if self.is_refused() {

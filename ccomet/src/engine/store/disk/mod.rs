@@ -343,7 +343,7 @@ impl Store for DiskStore {
         }
     }
 
-    fn open(&mut self, now: Tick, name: &ChannelName) -> Opened {
+    fn open(&mut self, now: Tick, name: &ChannelName, _: bool) -> Opened {
         let known = self.channels.get(name).map(|channel| channel.id);
         if known == Some(0) {
             // Nothing of it was kept.

@@ -1,7 +1,7 @@
 //! Where the log has the messages of a channel.
 
-use super::record::{Input, put_signed, put_varint};
 use crate::core::time::UnixMillis;
+use crate::engine::store::binary::{Input, put_signed, put_varint};
 
 /// The number of a segment. Numbers increase, and are not used twice.
 pub(super) type SegmentId = u32;

@@ -19,13 +19,12 @@
 //! that it was on the disk, the disk has lost it; otherwise, it was being written when the process
 //! or the machine stopped.
 
-use bytes::Bytes;
 use crc32fast::Hasher;
 use sealed::fault;
 
-use crate::core::message::{ChannelName, Draft, Message};
+use crate::core::message::{ChannelName, Message};
 use crate::core::position::Epoch;
-use crate::core::time::UnixMillis;
+use crate::engine::store::binary::{Input, put_message, put_varint, read_message};
 
 /// The version of the format, of the log and of the index. A server refuses to open a store with a
 /// greater one, and an index with a lower one.
@@ -85,13 +84,6 @@ const MESSAGE: u8 = 1;
 const MADE: u8 = 2;
 const CLEARED: u8 = 3;
 const REMOVED: u8 = 4;
-
-const HAS_SENDER: u8 = 1;
-const HAS_EVENT: u8 = 2;
-const HAS_KEY: u8 = 4;
-const EXPIRES: u8 = 8;
-const IS_BROADCAST: u8 = 16;
-const ALL_FLAGS: u8 = HAS_SENDER | HAS_EVENT | HAS_KEY | EXPIRES | IS_BROADCAST;
 
 /// Returns the header of a segment that follows the frame of that sequence.
 pub(super) fn segment_header(id: u64, sequence: u64, salt: Salt) -> [u8; SEGMENT_HEADER_BYTES] {
@@ -217,27 +209,7 @@ pub(super) struct RecordWriter<'a> {
 impl RecordWriter<'_> {
     /// Appends a message. Returns the length of its record.
     pub(super) fn message(&mut self, channel: ChannelId, number: u64, message: &Message) -> usize {
-        self.record(MESSAGE, channel, number, |out| {
-            let extra = message.extra.as_deref();
-            let expires = extra.and_then(|extra| extra.expires);
-            let mut flags = if message.is_broadcast() { IS_BROADCAST } else { 0 };
-            let texts =
-                [(HAS_SENDER, message.sender.as_deref()), (HAS_EVENT, message.event()), (HAS_KEY, message.key())];
-            for (flag, text) in &texts {
-                flags |= if text.is_some() { *flag } else { 0 };
-            }
-            flags |= if expires.is_some() { EXPIRES } else { 0 };
-            put_varint(out, message.time().as_millis());
-            out.push(flags);
-            for text in texts.iter().filter_map(|(_, text)| *text) {
-                put_varint(out, text.len() as u64);
-                out.extend_from_slice(text.as_bytes());
-            }
-            if let Some(expires) = expires {
-                put_varint(out, expires.as_millis());
-            }
-            out.extend_from_slice(&message.payload);
-        })
+        self.record(MESSAGE, channel, number, |out| put_message(out, message))
     }
 
     pub(super) fn made(&mut self, channel: ChannelId, next: u64, epoch: Epoch, name: &ChannelName) {
@@ -294,87 +266,4 @@ fn checked_body(bytes: &[u8], salt: Salt) -> Option<&[u8]> {
     let (length, checksum) = (rest.u32()?, rest.u32()?);
     let is_right = salt.checksum(&[&bytes[..4], rest.0]) == checksum || fault!("record-not-checked");
     (is_right && rest.0.len() == length as usize).then_some(rest.0)
-}
-
-fn read_message(mut rest: Input<'_>) -> Option<Message> {
-    let (time, flags) = (rest.varint()?, rest.u8()?);
-    if flags & !ALL_FLAGS != 0 {
-        return None;
-    }
-    let mut text = |flag| {
-        if flags & flag == 0 {
-            return Some(None);
-        }
-        let length = usize::try_from(rest.varint()?).ok()?;
-        Some(Some(Box::from(std::str::from_utf8(rest.take(length)?).ok()?)))
-    };
-    let (sender, event, key) = (text(HAS_SENDER)?, text(HAS_EVENT)?, text(HAS_KEY)?);
-    let expires = if flags & EXPIRES == 0 { None } else { Some(UnixMillis::from_millis(rest.varint()?)) };
-    let draft = Draft { payload: Bytes::copy_from_slice(rest.0), sender, event, ttl_s: None, key };
-    let mut message = draft.taken_at(UnixMillis::from_millis(time));
-    if expires.is_some() {
-        message.extra_mut().expires = expires;
-    }
-    if flags & IS_BROADCAST != 0 {
-        message.extra_mut().is_broadcast = true;
-    }
-    Some(message)
-}
-
-/// The rest of what is read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Input<'a>(pub(super) &'a [u8]);
-
-impl<'a> Input<'a> {
-    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    pub(super) fn u8(&mut self) -> Option<u8> {
-        self.take(1).map(|bytes| bytes[0])
-    }
-
-    pub(super) fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    pub(super) fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    /// Reads a number of at most ten bytes, of which each has seven bits, the lowest first.
-    pub(super) fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8()?;
-            if shift == 63 && byte > 1 {
-                return None;
-            }
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    /// Reads a number that may be negative.
-    pub(super) fn signed(&mut self) -> Option<i64> {
-        let value = self.varint()?;
-        Some((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
-    }
-}
-
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-pub(super) fn put_signed(out: &mut Vec<u8>, value: i64) {
-    put_varint(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
 }

@@ -25,8 +25,8 @@ use super::settings::{StoreSettings, StoreTimes};
 use crate::core::health::HealthProblem;
 use crate::core::position::Epoch;
 use crate::core::tally::StoreFigures;
-use crate::engine::store::Wake;
 use crate::engine::store::NotKept;
+use crate::engine::store::Wake;
 
 /// The maximum number of bytes of a frame, unless a single batch is larger.
 const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;

@@ -179,7 +179,7 @@ impl Bench {
     /// Opens a channel that is not in memory.
     fn open(&mut self, channel: &str) -> Option<KeptChannel> {
         let (now, index) = (self.now(), self.store(channel));
-        match self.stores[index].open(now, &name(channel)) {
+        match self.stores[index].open(now, &name(channel), true) {
             Opened::Absent => None,
             Opened::Later => match self.tick().pop() {
                 Some(Outcome::Opened { kept, .. }) => kept.expect("the index can be read"),

@@ -119,7 +119,9 @@ impl Handshake {
         }
         let code = error.split(' ').next().unwrap_or_default();
         Err(match (code, expected) {
-            ("NOAUTH", _) => "requires a password: write it in store.redis, as in redis://USER:PASSWORD@HOST".to_owned(),
+            ("NOAUTH", _) => {
+                "requires a password: write it in store.redis, as in redis://USER:PASSWORD@HOST".to_owned()
+            }
             ("WRONGPASS", _) => "refuses the user or the password of store.redis: correct them".to_owned(),
             ("NOPERM", _) => {
                 let (command, permission) = permission(expected);
@@ -176,7 +178,9 @@ impl Handshake {
                 ));
             }
             "cluster" if field("cluster_enabled") == "1" => {
-                return Err("is a part of a cluster, which this version does not support: use a single Redis".to_owned());
+                return Err(
+                    "is a part of a cluster, which this version does not support: use a single Redis".to_owned()
+                );
             }
             _ => {}
         }
@@ -191,9 +195,10 @@ fn permission(expected: Expected) -> (&'static str, &'static str) {
         Expected::Hello => ("HELLO", "+hello"),
         Expected::Info(_) => ("INFO", "+info"),
         Expected::Select => ("SELECT", "+select"),
-        Expected::Subscribed | Expected::Unsubscribed => {
-            ("SUBSCRIBE to its topics", "+subscribe, +unsubscribe, and the topics of store.redis_prefix, as in &ccomet:*")
-        }
+        Expected::Subscribed | Expected::Unsubscribed => (
+            "SUBSCRIBE to its topics",
+            "+subscribe, +unsubscribe, and the topics of store.redis_prefix, as in &ccomet:*",
+        ),
         Expected::Loaded => ("FUNCTION LOAD", "+function|load"),
     }
 }

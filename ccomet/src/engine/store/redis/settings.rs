@@ -24,6 +24,9 @@ pub(crate) struct RedisSettings {
 
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisSettings").field("shown", &self.shown).field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("RedisSettings")
+            .field("shown", &self.shown)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }

@@ -14,8 +14,9 @@ use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
 use crate::core::time::UnixMillis;
 use crate::engine::store::KeptKey;
+use crate::engine::store::binary::Input;
 use crate::engine::store::disk::places::SegmentId;
-use crate::engine::store::disk::record::{ChannelId, Input, Salt, VERSION};
+use crate::engine::store::disk::record::{ChannelId, Salt, VERSION};
 use crate::engine::store::disk::shared::lock;
 
 /// The beginning of the description of a damaged row.

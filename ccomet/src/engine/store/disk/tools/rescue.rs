@@ -8,13 +8,12 @@ use sealed::disk::Directory;
 use super::{Damage, segment_name, segments};
 use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
+use crate::engine::store::binary::Input;
 use crate::engine::store::disk::index::LogPosition;
 use crate::engine::store::disk::log::Segment;
 use crate::engine::store::disk::opening::{Refused, reaches};
 use crate::engine::store::disk::places::{Entry, SegmentId};
-use crate::engine::store::disk::record::{
-    ChannelId, Input, Record, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, read_record,
-};
+use crate::engine::store::disk::record::{ChannelId, Record, SEGMENT_HEADER_BYTES, Salt, SegmentHeader, read_record};
 
 /// The bytes that are taken as lost together if they cannot be read.
 const SECTION_BYTES: usize = 64 * 1024;
