@@ -109,8 +109,8 @@ pub use config::auth::{Algorithm, Anonymous, Auth, Key, Secret};
 pub use config::rules::{Rule, Who};
 pub use config::webhooks::{Hooks, WhenDown};
 pub use config::{
-    Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Layers, Limits, Log, Source,
-    Storage, SyncMode, Times, Tls, listen_address, parse_bytes, parse_seconds,
+    Admin, Api, Config, ConfigError, ForwardedBy, Front, History, Icomet, IcometAuth, Layers, Limits, Log, RedisUrl,
+    Source, Storage, SyncMode, Times, Tls, listen_address, parse_bytes, parse_seconds,
 };
 #[cfg(feature = "disk")]
 pub use engine::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};

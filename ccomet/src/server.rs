@@ -12,6 +12,8 @@ use crate::config::SyncMode;
 use crate::config::{Admin, Config, ConfigError, socket_mode};
 #[cfg(feature = "disk")]
 use crate::engine::{Crews, LogSync, SharedStore, StoreSettings};
+#[cfg(feature = "redis")]
+use crate::gateway::RedisParts;
 #[cfg(feature = "disk")]
 use crate::gateway::store_times;
 use crate::gateway::{Acceptors, Gateway, ReloadParts, ServerParts, Taken, http_settings};
@@ -164,6 +166,10 @@ impl Server {
         #[cfg(not(feature = "disk"))]
         if config.store.path.is_some() {
             return Err(ConfigError::NoDisk.into());
+        }
+        #[cfg(not(feature = "redis"))]
+        if config.store.redis.is_some() {
+            return Err(ConfigError::NoRedis.into());
         }
         let in_force = InForce::new(config)?;
         let config = &in_force.config;
@@ -341,6 +347,8 @@ impl Server {
         let lookups = Workers::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX);
         let resolver = Resolver::new(&lookups, ResolverConfig::default());
         let shared = ServerParts {
+            #[cfg(feature = "redis")]
+            redis: RedisParts::new(&in_force, &resolver, pool.loops()),
             in_force,
             reload,
             metrics,

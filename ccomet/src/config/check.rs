@@ -145,20 +145,49 @@ pub enum ConfigError {
         "auth.jwks_url = {0:?} is neither 'https://HOST[:PORT]/PATH' nor 'http://HOST[:PORT]/PATH', without a user and a password"
     )]
     KeySetUrl(String),
-    /// The system has no root certificates, with which to check the server of the key set.
+    /// The system has no root certificates, with which to check the server of a URL.
     #[error(
-        "auth.jwks_url has https, and there are no root certificates to check its server with ({0}). Install the package \
+        "{setting} needs TLS, and there are no root certificates to check its server with ({fault}). Install the package \
          ca-certificates, or name a file in the environment variable SSL_CERT_FILE"
     )]
-    NoRoots(String),
+    NoRoots {
+        /// The setting.
+        setting: &'static str,
+        /// The reason.
+        fault: String,
+    },
     /// The program was built without TLS.
     #[error(
-        "front.tls, admin.tls, or https in auth.jwks_url needs TLS, and this program was built without the feature `tls`"
+        "front.tls, admin.tls, https in auth.jwks_url, or rediss in store.redis needs TLS, and this program was built without \
+         the feature `tls`"
     )]
     NoTls,
     /// The program was built without the store on disk.
     #[error("store.path is set, and this program was built without the feature `disk`")]
     NoDisk,
+    /// The program was built without the store in Redis.
+    #[error("store.redis is set, and this program was built without the feature `redis`")]
+    NoRedis,
+    /// The store cannot be on disk and in Redis.
+    #[error(
+        "store.path and store.redis are both set, and messages are kept in one store: remove one of them (--data, --redis)"
+    )]
+    TwoStores,
+    /// The URL of Redis is malformed.
+    #[error(
+        "store.redis = {url:?} {fault}. It has the form redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, \
+         or unix:///PATH[?db=DATABASE]; other characters than letters and digits in the user and the password are \
+         percent-encoded"
+    )]
+    RedisUrl {
+        /// The URL, without user and password.
+        url: String,
+        /// The fault.
+        fault: &'static str,
+    },
+    /// The prefix of the keys in Redis is malformed.
+    #[error("store.redis_prefix = {0:?} is not 1 to 64 letters, digits and -_.:")]
+    RedisPrefix(String),
     /// An origin does not have the form in which browsers send it.
     #[error(
         "{setting} has {origin:?}: an origin has the form https://example.org, without a path; the list [\"*\"] allows any"
@@ -304,6 +333,7 @@ impl Config {
         Verifier::new(&self.auth)?;
         TlsParts::read(self)?;
         self.check_names()?;
+        self.store.check_redis()?;
         self.check_all_ranges()?;
         let hooks = &self.hooks;
         let wanted = [

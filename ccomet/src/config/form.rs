@@ -72,7 +72,7 @@ impl Row {
 
     /// Returns whether the value contains a secret, which no message shows.
     pub(crate) fn is_secret(&self) -> bool {
-        self.kind.contains("Secret") || self.kind.contains("Key")
+        ["Secret", "Key", "RedisUrl"].iter().any(|kind| self.kind.contains(kind))
     }
 }
 

@@ -292,7 +292,13 @@ fn is_foreign(name: &str, value: &OsStr) -> bool {
 
 fn unknown_variable(name: &str) -> ConfigError {
     // The names of flags, and of tables.
-    let meant = [("DATA", "STORE_PATH"), ("FRONT", "FRONT_LISTEN"), ("ADMIN", "ADMIN_LISTEN"), ("LOG", "LOG_LEVEL")];
+    let meant = [
+        ("DATA", "STORE_PATH"),
+        ("REDIS", "STORE_REDIS"),
+        ("FRONT", "FRONT_LISTEN"),
+        ("ADMIN", "ADMIN_LISTEN"),
+        ("LOG", "LOG_LEVEL"),
+    ];
     let plain = name.strip_prefix(PREFIX).unwrap_or(name);
     if let Some((_, meant)) = meant.iter().find(|(wrong, _)| *wrong == plain) {
         return ConfigError::UnknownVariable { name: name.to_owned(), similar: format!(". There is {PREFIX}{meant}") };

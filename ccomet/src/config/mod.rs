@@ -25,6 +25,7 @@ mod limits;
 mod listen;
 mod networks;
 mod printing;
+pub(crate) mod redis;
 mod reference;
 mod reload;
 pub(crate) mod rules;
@@ -56,6 +57,7 @@ pub use layers::{Layers, Source};
 pub use limits::{History, Icomet, IcometAuth, Limits, Times};
 pub use listen::listen_address;
 pub(crate) use listen::socket_mode;
+pub use redis::RedisUrl;
 pub use storage::{Storage, SyncMode};
 pub use tls::Tls;
 pub use words::{parse_bytes, parse_seconds};
@@ -78,7 +80,7 @@ pub struct Config {
     pub limits: Limits,
     /// The past messages that channels keep.
     pub history: History,
-    /// The store on disk.
+    /// The store on disk, or in Redis.
     pub store: Storage,
     /// Durations.
     pub times: Times,
@@ -277,7 +279,7 @@ with_origins!(Admin);
 
 /// Returns the fault of a file, and its place. A file that may contain a secret is not quoted.
 fn parse_message(text: &str, error: &toml::de::Error) -> String {
-    if !["secret", "keys", "url"].iter().any(|name| text.contains(name)) {
+    if !["secret", "keys", "url", "redis"].iter().any(|name| text.contains(name)) {
         return error.to_string();
     }
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");

@@ -124,6 +124,7 @@ pub(super) fn values(kind: &str) -> &'static str {
         "WhenDown" => "`refuse`, `allow`",
         "Who" => "`anyone`, `token`, `admin`",
         "Option<PathBuf>" => "path",
+        "Option<RedisUrl>" => "URL",
         "SyncMode" => "`commit`, `interval`, `never`",
         "Pattern" => "name or pattern",
         "Vec<IpNet>" => "list of networks",

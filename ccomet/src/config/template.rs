@@ -91,6 +91,8 @@ fn shown(section: &Section, row: &Row) -> String {
     match (full_name(section, row).as_str(), row.form()) {
         ("loops", _) => "4".to_owned(),
         ("store.path", _) => "\"/var/lib/ccomet\"".to_owned(),
+        ("store.redis", _) => "\"redis://127.0.0.1\"".to_owned(),
+        ("store.redis_ca", _) => "\"/etc/ccomet/redis-ca.pem\"".to_owned(),
         ("auth.jwks_file", _) => "\"/etc/ccomet/jwks.json\"".to_owned(),
         ("rules.channels", _) => "\"chat.*\"".to_owned(),
         (_, Form::Table) => row.example_of_table().to_owned(),

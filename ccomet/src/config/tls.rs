@@ -1,12 +1,12 @@
 //! The certificates of the listeners.
 
-#[cfg(feature = "tls")]
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "tls")]
+use super::redis::{RedisAddress, RedisPlace};
 use super::{Config, ConfigError};
 
 /// No certificate file is larger; a larger file was named by mistake.
@@ -26,7 +26,7 @@ pub struct Tls {
 /// What a listener needs to speak TLS, made of its files.
 #[cfg(feature = "tls")]
 pub(crate) type TlsConfig = Arc<sealed::tls::rustls::ServerConfig>;
-/// What the client that fetches key sets needs to speak TLS.
+/// What a client needs to speak TLS.
 #[cfg(feature = "tls")]
 pub(crate) type TlsConnector = sealed::tls::Connector;
 /// Without the feature `tls`, there is none.
@@ -35,12 +35,14 @@ pub(crate) type TlsConfig = Arc<std::convert::Infallible>;
 #[cfg(not(feature = "tls"))]
 pub(crate) type TlsConnector = std::convert::Infallible;
 
-/// The TLS of both listeners, and of the client that fetches key sets.
+/// The TLS of both listeners, and of the clients that fetch key sets and use Redis.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TlsParts {
     pub(crate) front: Option<TlsConfig>,
     pub(crate) admin: Option<TlsConfig>,
     pub(crate) key_set: Option<TlsConnector>,
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    pub(crate) redis: Option<TlsConnector>,
 }
 
 impl TlsParts {
@@ -48,25 +50,54 @@ impl TlsParts {
     /// needed.
     pub(crate) fn read(config: &Config) -> Result<Self, ConfigError> {
         let read = |name, tls: &Option<Tls>| tls.as_ref().map(|tls| read(name, tls)).transpose();
-        let key_set = config.auth.has_secure_key_set().then(connector).transpose()?;
-        Ok(Self { front: read("front.tls", &config.front.tls)?, admin: read("admin.tls", &config.admin.tls)?, key_set })
+        let of_key_set = || connector("auth.jwks_url", None);
+        let key_set = config.auth.has_secure_key_set().then(of_key_set).transpose()?;
+        let of_redis = || connector("store.redis", config.store.redis_ca.as_deref());
+        let is_secure = config.store.redis_place().is_some_and(|place| place.is_secure());
+        let redis = is_secure.then(of_redis).transpose()?;
+        #[cfg(feature = "tls")]
+        check_redis_name(config)?;
+        let [front, admin] = [read("front.tls", &config.front.tls)?, read("admin.tls", &config.admin.tls)?];
+        Ok(Self { front, admin, key_set, redis })
     }
 }
 
+/// Checks that the host of Redis can be the name of a certificate.
+#[cfg(feature = "tls")]
+fn check_redis_name(config: &Config) -> Result<(), ConfigError> {
+    let place = config.store.redis_place().zip(config.store.redis.as_ref());
+    if let Some((RedisPlace { address: RedisAddress::Host { host, is_secure: true, .. }, .. }, url)) = place
+        && sealed::tls::ServerName::try_from(host).is_err()
+    {
+        return Err(ConfigError::RedisUrl { url: url.shown(), fault: "has a host that no certificate can name" });
+    }
+    Ok(())
+}
+
 #[cfg(not(feature = "tls"))]
-fn connector() -> Result<TlsConnector, ConfigError> {
+fn connector(_: &'static str, _: Option<&Path>) -> Result<TlsConnector, ConfigError> {
     Err(ConfigError::NoTls)
 }
 
-/// Returns a connector that trusts the root certificates of the system.
+/// Returns a connector that trusts the certificates in a file, or the root certificates of the
+/// system, for the server of a setting.
 #[cfg(feature = "tls")]
-fn connector() -> Result<TlsConnector, ConfigError> {
+fn connector(setting: &'static str, file: Option<&Path>) -> Result<TlsConnector, ConfigError> {
     use sealed::tls::rustls::{ClientConfig, RootCertStore, crypto};
 
+    if let Some(path) = file {
+        let name = format!("{setting}_ca");
+        let pem = read_file(&name, path)?;
+        let wrong = |fault: String| ConfigError::Tls { setting: name, path: path.display().to_string(), fault };
+        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+            return Err(wrong("it has no certificate in PEM (-----BEGIN CERTIFICATE-----)".to_owned()));
+        }
+        return TlsConnector::trusting_pem(&pem).map_err(|error| wrong(format!("it cannot be used: {error}")));
+    }
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
-    let no_roots = |why: String| ConfigError::NoRoots(why);
+    let no_roots = |fault: String| ConfigError::NoRoots { setting, fault };
     if roots.is_empty() {
         return Err(no_roots(found.errors.first().map_or_else(|| "none were found".to_owned(), ToString::to_string)));
     }

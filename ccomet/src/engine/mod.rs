@@ -42,7 +42,7 @@ pub use store::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats
 #[cfg(feature = "disk")]
 pub(crate) use store::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes};
 #[cfg(feature = "redis")]
-pub(crate) use store::{Link, LinkEvents, LinkLog, LinkPort, RedisSettings, RedisStore, RedisStoreSettings};
+pub(crate) use store::{Link, LinkEvents, LinkLog, LinkPort, LinkSettings, RedisStore, RedisStoreSettings};
 pub(crate) use store::{MemoryStore, Store, Wake};
 pub(crate) use token::Token;
 

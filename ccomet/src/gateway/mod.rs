@@ -14,7 +14,7 @@
 //! - `tick.rs`, `ending.rs`, `token_expiry.rs`: timers, and the end of connections.
 //! - `reloading.rs`: reloads of the settings. `key_set.rs`: the keys of `auth.jwks_url`.
 //! - `inside.rs`: handles, and their readers. `reporting.rs`: reports to the back end.
-//! - `setup.rs`: the construction of a loop.
+//! - `setup.rs`: the construction of a loop. `redis.rs`: the service that connects it to Redis.
 
 mod answers;
 mod arriving;
@@ -31,6 +31,8 @@ mod key_set;
 mod metering;
 mod pending;
 mod publishing;
+#[cfg(feature = "redis")]
+mod redis;
 mod reloading;
 mod reporting;
 mod setup;
@@ -72,6 +74,8 @@ use crate::config::rules::Rules;
 use crate::config::tls::TlsConnector;
 use crate::core::problem::Problem;
 use crate::core::time::{LoopTime, UnixMillis};
+#[cfg(feature = "redis")]
+use crate::engine::Link;
 #[cfg(feature = "disk")]
 use crate::engine::SharedStore;
 use crate::engine::{ChannelEvent, Engine, Output, Tick};
@@ -86,6 +90,8 @@ use crate::ops::static_files::StaticFiles;
 use crate::protocols::call::Door;
 use token_expiry::TokenExpirations;
 
+#[cfg(feature = "redis")]
+pub(crate) use redis::RedisParts;
 pub(crate) use reloading::{Acceptors, ReloadParts, Taken};
 #[cfg(feature = "disk")]
 pub(crate) use setup::store_times;
@@ -144,6 +150,9 @@ pub(crate) struct Gateway {
     /// The store on disk, if there is one.
     #[cfg(feature = "disk")]
     disk_store: Option<Arc<SharedStore>>,
+    /// The link to Redis, until it is started.
+    #[cfg(feature = "redis")]
+    link: Option<Link>,
     answering: Answering,
     preflight: Cors,
     admin_preflight: Cors,
@@ -225,6 +234,11 @@ impl Handler for Gateway {
     type Connection = Client;
     type Message = LoopMessage;
     type Timer = Chore;
+
+    #[cfg(feature = "redis")]
+    fn started(&mut self, http: &mut Http<'_, Self>) {
+        self.start_link(http);
+    }
 
     fn accepted(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, listener: ListenerId, peer: &Address) {
         self.run(http, |gateway, http| gateway.come(http, id, listener, peer));

@@ -17,15 +17,19 @@ use super::hooks::Site;
 use super::inside::Readers;
 use super::key_set::KeySetFetches;
 use super::metering::Meter;
+#[cfg(feature = "redis")]
+use super::redis::RedisParts;
 use super::reloading::{ReloadParts, Reloads};
 use super::token_expiry::TokenExpirations;
 use crate::access::Authorizer;
 use crate::access::client::ClientTracker;
 use crate::access::token::AdminKeys;
 use crate::config::Config;
+#[cfg(any(feature = "disk", feature = "redis"))]
+use crate::engine::Wake;
 #[cfg(feature = "disk")]
 use crate::engine::{DiskStore, SharedStore, StoreTimes};
-use crate::engine::{Engine, MemoryStore, ShardLimits, Store, Wake};
+use crate::engine::{Engine, MemoryStore, ShardLimits, Store};
 #[cfg(feature = "sim")]
 use crate::engine::{StoreFaults, UnreliableStore};
 use crate::handle::{LoopMessage, LoopThread};
@@ -51,6 +55,9 @@ pub(crate) struct ServerParts {
     /// The store on disk, if there is one.
     #[cfg(feature = "disk")]
     pub(crate) disk_store: Option<Arc<SharedStore>>,
+    /// The store in Redis, if there is one.
+    #[cfg(feature = "redis")]
+    pub(crate) redis: Option<RedisParts>,
     /// The simulated faults of the store, in tests.
     #[cfg(feature = "sim")]
     pub(crate) store: Option<StoreFaults>,
@@ -75,7 +82,7 @@ impl ServerParts {
 
 /// Returns what wakes a loop if its store has results.
 #[cfg(any(feature = "disk", feature = "redis"))]
-fn wake_of(place: &Place<LoopMessage>) -> Wake {
+pub(super) fn wake_of(place: &Place<LoopMessage>) -> Wake {
     let mailbox = place.mailboxes[place.index].clone();
     // If the mailbox is full, the loop is awake.
     Wake(Arc::new(move || drop(mailbox.post(LoopMessage::StoreReady))))
@@ -104,13 +111,18 @@ pub(super) fn shard_limits(InForce { config, rules, .. }: &InForce, loops: usize
     ShardLimits::new(config, rules.clone(), loops, Duration::from_secs(config.icomet.channel_timeout_s))
 }
 
+/// Returns the longest time for which messages of any channel are kept.
+#[cfg(any(feature = "disk", feature = "redis"))]
+pub(super) fn kept_for(config: &Config) -> Duration {
+    let rules = config.rules.iter().filter_map(|rule| rule.age_max_s);
+    Duration::from_secs(rules.chain([config.history.age_max_s]).max().unwrap_or(config.history.age_max_s))
+}
+
 /// Returns the times of the store on disk.
 #[cfg(feature = "disk")]
 pub(crate) fn store_times(config: &Config) -> StoreTimes {
-    let rules = config.rules.iter().filter_map(|rule| rule.age_max_s);
-    let kept_for_max_s = rules.chain([config.history.age_max_s]).max().unwrap_or(config.history.age_max_s);
     StoreTimes {
-        kept_for: Duration::from_secs(kept_for_max_s),
+        kept_for: kept_for(config),
         idle: Duration::from_secs(config.times.channel_idle_s),
         key_age: Duration::from_secs(config.history.keys_age_max_s),
     }
@@ -159,6 +171,15 @@ pub(super) fn admin_cors(config: &Config) -> Cors {
 
 impl Gateway {
     pub(crate) fn new(shared: ServerParts, place: Place<LoopMessage>) -> Self {
+        #[cfg(feature = "redis")]
+        let (store, link) = match &shared.redis {
+            Some(redis) => {
+                let (store, link) = redis.make_store(&place);
+                (store, Some(link))
+            }
+            None => (shared.make_store(&place), None),
+        };
+        #[cfg(not(feature = "redis"))]
         let store = shared.make_store(&place);
         let ServerParts { in_force, reload, metrics, life, judge, resolver, .. } = shared;
         let (counters, refusals) = (metrics.counters.clone(), metrics.refusals.clone());
@@ -196,6 +217,8 @@ impl Gateway {
             config,
             #[cfg(feature = "disk")]
             disk_store: shared.disk_store,
+            #[cfg(feature = "redis")]
+            link,
             counters,
             metrics,
             life: life.filter(|_| index == 0),

@@ -32,6 +32,11 @@ pub(crate) struct Options {
     /// none, messages are in memory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Redis that keeps the messages, for all servers that use it, such as redis://127.0.0.1. Other
+    /// users of the machine can see a password here, but not in the environment:
+    /// `CCOMET_STORE_REDIS` [default: none]
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// Event loops, each with a thread [default: one for each core]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     loops: Option<String>,
@@ -53,6 +58,7 @@ impl Options {
             ("--front", self.front.is_some()),
             ("--admin", self.admin.is_some()),
             ("--data", self.data.is_some()),
+            ("--redis", self.redis.is_some()),
             ("--loops", self.loops.is_some()),
             ("--log", self.log.is_some()),
             ("--open-front", self.open_front),
@@ -66,6 +72,7 @@ impl Options {
         Self {
             front: either(&inner.front, &self.front),
             admin: either(&inner.admin, &self.admin),
+            redis: either(&inner.redis, &self.redis),
             loops: either(&inner.loops, &self.loops),
             log: either(&inner.log, &self.log),
             open_front: inner.open_front || self.open_front,
@@ -94,6 +101,7 @@ impl Options {
             ("--loops", "loops", &self.loops),
             ("--log", "log.level", &self.log),
             ("--data", "store.path", &data),
+            ("--redis", "store.redis", &self.redis),
             ("--open-front", "front.open", &self.open_front.then(|| "true".to_owned())),
         ] {
             if let Some(value) = value {

@@ -39,7 +39,7 @@ pub use disk::tools::{BackedUp, Damage, Salvaged, SegmentStats, StoreStats, Stor
 pub(crate) use disk::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes};
 pub(crate) use memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub(crate) use redis::{Link, LinkEvents, LinkLog, LinkPort, RedisSettings, RedisStore, RedisStoreSettings};
+pub(crate) use redis::{Link, LinkEvents, LinkLog, LinkPort, LinkSettings, RedisStore, RedisStoreSettings};
 #[cfg(feature = "sim")]
 pub use unreliable::StoreFaults;
 #[cfg(feature = "sim")]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::resp::{Value, encode};
-use super::settings::RedisSettings;
+use super::settings::LinkSettings;
 
 /// The library of functions.
 const LIBRARY: &str = include_str!("functions.lua");
@@ -52,7 +52,7 @@ pub(super) struct Handshake {
 
 impl Handshake {
     /// Begins a handshake. Returns the commands to send.
-    pub(super) fn begin(settings: &RedisSettings) -> (Self, Vec<u8>) {
+    pub(super) fn begin(settings: &LinkSettings) -> (Self, Vec<u8>) {
         let mut expected = VecDeque::from([Expected::Hello]);
         let mut out = Vec::new();
         let mut hello: Vec<&[u8]> = vec![b"HELLO", b"3"];
@@ -77,7 +77,7 @@ impl Handshake {
     ///
     /// # Errors
     /// The fault that prevents the use of this Redis, as the predicate of a sentence about it.
-    pub(super) fn take(&mut self, value: &Value, settings: &RedisSettings) -> Result<Step, String> {
+    pub(super) fn take(&mut self, value: &Value, settings: &LinkSettings) -> Result<Step, String> {
         let Some(expected) = self.expected.pop_front() else {
             return Err("sends a reply to no command: check that store.redis names a Redis".to_owned());
         };
@@ -102,7 +102,7 @@ impl Handshake {
 
     /// Returns the commands that follow the checks. They subscribe to a topic on which nothing is
     /// published, because Redis would not report a missing permission among the replies later.
-    fn load(&mut self, settings: &RedisSettings) -> Vec<u8> {
+    fn load(&mut self, settings: &LinkSettings) -> Vec<u8> {
         let mut out = Vec::new();
         let topic = format!("{}:{{0}}:c:", settings.prefix);
         encode(&mut out, &[b"SUBSCRIBE", topic.as_bytes()]);

@@ -6,6 +6,7 @@
 //! the store in their order. It interprets only what concerns the connection itself.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sealed::{CloseReason, Config, ConnectionId, Context, Input, Service, TimerId};
@@ -14,7 +15,7 @@ use super::faults::LinkLog;
 use super::handshake::{Handshake, Step, quoted};
 use super::port::{LinkEvent, LinkEvents, LinkPort, ToLink};
 use super::resp::{Decoder, Value, encode};
-use super::settings::RedisSettings;
+use super::settings::LinkSettings;
 
 /// The time without a byte from Redis after which it is asked for one.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -68,7 +69,7 @@ struct Attempt {
 /// The link of a loop to Redis.
 #[derive(Debug)]
 pub(crate) struct Link {
-    settings: RedisSettings,
+    settings: Arc<LinkSettings>,
     /// The index of the loop.
     index: usize,
     log: LinkLog,
@@ -86,7 +87,7 @@ pub(crate) struct Retry;
 
 impl Link {
     pub(crate) fn new(
-        settings: RedisSettings,
+        settings: Arc<LinkSettings>,
         index: usize,
         log: LinkLog,
         (port, events): (LinkPort, LinkEvents),

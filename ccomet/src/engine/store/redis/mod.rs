@@ -40,7 +40,7 @@ pub(crate) use self::link::Link;
 use self::mirror::{InProgress, Mirror, OwnedChange};
 use self::port::{LinkEvent, ToLink};
 pub(crate) use self::port::{LinkEvents, LinkPort};
-pub(crate) use self::settings::RedisSettings;
+pub(crate) use self::settings::LinkSettings;
 use super::{ChannelPlace, NameRange, NotKept, Opened, Outcome, PartRange, Store, StoreChange, Submitted};
 use super::{KeptSummary, Unreadable, digest};
 use crate::core::health::HealthProblem;

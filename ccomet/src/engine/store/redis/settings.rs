@@ -1,12 +1,12 @@
-//! The settings of a store in Redis.
+//! The settings of the links to Redis.
 
 use std::fmt;
 
 use sealed::Connect;
 
-/// The settings of a store in Redis.
+/// The settings of the links to Redis.
 #[derive(Clone)]
-pub(crate) struct RedisSettings {
+pub(crate) struct LinkSettings {
     /// The way to Redis: its address, and TLS.
     pub(crate) connect: Connect,
     /// The address as logs and errors show it, without a secret.
@@ -18,15 +18,10 @@ pub(crate) struct RedisSettings {
     pub(crate) db: u32,
     /// The beginning of all names of keys.
     pub(crate) prefix: Box<str>,
-    /// The number of messages of a channel that are in memory at most.
-    pub(crate) window_max: usize,
 }
 
-impl fmt::Debug for RedisSettings {
+impl fmt::Debug for LinkSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisSettings")
-            .field("shown", &self.shown)
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
+        f.debug_struct("LinkSettings").field("shown", &self.shown).field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
