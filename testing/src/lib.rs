@@ -3,7 +3,8 @@
 //! - [`http`]: requests, responses, streams of events, and a blocking client of them.
 //! - [`process`]: programs that run for as long as a test does, and what the system reports about
 //!   them.
-//! - `sim`, with the feature `sim`: the same requests and responses on a simulated network.
+//! - `sim`, with the feature `sim`: the same requests and responses on a simulated network; and
+//!   `redis`: a model of Redis there.
 //! - [`Folder`]: a folder for one test. [`wait_until`]: waits for a condition, at most
 //!   [`PATIENCE`].
 //! - [`programs`]: tests that drive other programs, and are reported as ignored if those are not
@@ -22,6 +23,8 @@ mod folder;
 pub mod http;
 pub mod process;
 pub mod programs;
+#[cfg(feature = "sim")]
+pub mod redis;
 #[cfg(feature = "sim")]
 pub mod sim;
 
