@@ -180,8 +180,8 @@ pub(crate) struct Gateway {
     unfinished: HashMap<ConnectionId, LoopTime>,
     slow_since: console::SlowSince,
     is_sweeping: bool,
-    /// The delay after which the engine is woken, if a timer is set for that.
-    wakes_in: Option<Duration>,
+    /// The time at which the engine is woken, and the timer for that.
+    wake: Option<(LoopTime, TimerId)>,
     /// The time over which the ends of streams are spread, during a shutdown.
     draining: Option<Duration>,
     _thread: LoopThread,

@@ -231,7 +231,7 @@ impl Gateway {
             unfinished: HashMap::new(),
             slow_since: SlowSince::new(),
             is_sweeping: false,
-            wakes_in: None,
+            wake: None,
             draining: None,
         }
     }

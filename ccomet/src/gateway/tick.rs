@@ -30,7 +30,7 @@ impl Gateway {
         match chore {
             Chore::Sweep => self.sweep(http),
             // The work continues at the end of this tick.
-            Chore::WakeEngine => self.wakes_in = None,
+            Chore::WakeEngine => self.wake = None,
             // The report is sent at the end of this tick.
             Chore::TellSite => self.site_has_rested(),
             Chore::LookAtQuestions => self.look_at_questions(http),
@@ -80,14 +80,23 @@ impl Gateway {
         self.adopt_settings(http);
         let delay = self.post_reload_mail().into_iter().chain(delay).min();
         let delay = if self.hub.has_ready_followers() || self.hub.is_resuming() { Some(Duration::ZERO) } else { delay };
-        if let Some(delay) = delay
-            && self.wakes_in.is_none_or(|wakes_in| delay < wakes_in)
-        {
-            http.set_timer(delay, Chore::WakeEngine);
-            self.wakes_in = Some(delay);
+        if let Some(delay) = delay {
+            self.wake_engine_in(http, delay);
         }
         self.tell_site(http);
         self.show_counts();
+    }
+
+    /// Sets the timer for the engine, unless it expires before.
+    fn wake_engine_in(&mut self, http: &mut Http<'_, Self>, delay: Duration) {
+        let at = loop_time(http).plus(delay);
+        if let Some((earlier, timer)) = self.wake {
+            if earlier <= at {
+                return;
+            }
+            http.cancel_timer(timer);
+        }
+        self.wake = Some((at, http.set_timer(delay, Chore::WakeEngine)));
     }
 
     /// Shows that this loop is alive; the first loop reports that all of them are.

@@ -20,6 +20,7 @@ mod oracle;
 mod others;
 mod proxies;
 mod readers;
+mod redis;
 mod rulings;
 mod scenery;
 mod sessions;

@@ -9,6 +9,7 @@ use crate::backends::Hooking;
 use crate::crowds;
 use crate::disks::OnDisk;
 use crate::proxies::Proxying;
+use crate::redis::OnRedis;
 use crate::rulings::Ruling;
 use crate::tokens;
 
@@ -34,6 +35,8 @@ pub struct Scenery {
     pub store: Option<StoreFaults>,
     /// Messages are kept by a store on a disk.
     pub on_disk: Option<OnDisk>,
+    /// Messages are kept by a Redis, which several servers may share.
+    pub on_redis: Option<OnRedis>,
     /// Clients come to new channels together, and one of them may make none.
     pub is_crowded: bool,
 }
@@ -42,6 +45,7 @@ impl Scenery {
     /// Returns whether the numbers of channels may restart at any time.
     pub fn restarts_numbers(&self) -> bool {
         self.store.is_some_and(|store| store.cuts > 0 && store.restarts > 0)
+            || self.on_redis.as_ref().is_some_and(|on_redis| on_redis.loses)
     }
 }
 
@@ -66,6 +70,11 @@ fn any_store(random: &mut Random) -> StoreFaults {
 /// Draws the features of a seed, and the configuration for them.
 pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     let mut config = any_config(random);
+    let mut redis = sim.random(11);
+    let on_redis = redis.chance(0.15).then(|| OnRedis::draw(&mut config, &mut redis));
+    if let Some(on_redis) = on_redis {
+        return (config, Scenery { on_redis: Some(on_redis), ..Scenery::default() });
+    }
     let mut random = sim.random(2);
     let proxying = random.chance(0.3).then(|| Proxying::draw(&mut config, &mut random));
     let has_tokens = random.chance(0.25);
@@ -94,8 +103,19 @@ pub fn draw(sim: &Simulation, random: &mut Random) -> (Config, Scenery) {
     if is_crowded {
         crowds::configure(&mut config);
     }
-    let scenery =
-        Scenery { proxying, has_tokens, hooking, is_silent, forgets_keys, is_wide, ruling, store, on_disk, is_crowded };
+    let scenery = Scenery {
+        proxying,
+        has_tokens,
+        hooking,
+        is_silent,
+        forgets_keys,
+        is_wide,
+        ruling,
+        store,
+        on_disk,
+        on_redis,
+        is_crowded,
+    };
     (config, scenery)
 }
 

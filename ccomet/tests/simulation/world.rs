@@ -23,6 +23,7 @@ use crate::oracle::Oracle;
 use crate::others::Gatherer;
 use crate::proxies::{self, Visitor};
 use crate::readers::{Page, Reader};
+use crate::redis::Site;
 use crate::rulings::Rebel;
 use crate::scenery::{self, Scenery};
 use crate::sessions::Session;
@@ -41,6 +42,8 @@ const PROMPT: Duration = Duration::from_millis(400);
 pub struct Place {
     pub sim: Simulation,
     pub front: SocketAddr,
+    /// The public and private listeners of the other servers.
+    pub others: Vec<(SocketAddr, SocketAddr)>,
     pub admin: SocketAddr,
     pub channels: Vec<String>,
     /// Set if channels and their idempotency keys last as long as the server runs.
@@ -64,7 +67,7 @@ impl Place {
     /// Connects a client to the front whose address is irrelevant.
     pub fn visit(&self) -> Http {
         if self.preface.is_empty() {
-            return self.over(self.sim.connect(self.front));
+            return self.over(self.sim.connect(self.pick().0));
         }
         let mut http = self.over(self.sim.connect_from(proxies::PROXIES[0], self.front));
         http.send(&self.preface);
@@ -73,7 +76,16 @@ impl Place {
 
     /// Connects a client to the private listener.
     pub fn visit_admin(&self) -> Http {
-        self.over(self.sim.connect(self.admin))
+        self.over(self.sim.connect(self.pick().1))
+    }
+
+    /// Returns the listeners of one of the servers.
+    fn pick(&self) -> (SocketAddr, SocketAddr) {
+        if self.others.is_empty() {
+            return (self.front, self.admin);
+        }
+        let number = self.cutting.borrow_mut().below(self.others.len() + 1);
+        self.others.get(number).copied().unwrap_or((self.front, self.admin))
     }
 
     /// Creates an HTTP client on a connection, which perhaps sends in pieces.
@@ -89,6 +101,8 @@ pub struct World {
     server: Option<Simulated>,
     /// The machine of a server whose store is on a disk.
     host: Option<Host>,
+    /// The Redis of several servers, and those beside `server`.
+    site: Option<Site>,
     oracle: Oracle,
     readers: Vec<Reader>,
     pages: Vec<Page>,
@@ -155,7 +169,13 @@ impl World {
         let (mut config, scenery) = scenery::draw(sim, &mut random);
         let sessions = Session::draw(&mut config, &mut sim.random(7));
         let is_narrow = scenery::draw_link(sim, &mut random);
-        let (host, server) = start(sim, &config, &scenery);
+        let mut site = scenery.on_redis.clone().map(|on_redis| Site::new(sim, on_redis));
+        let (host, server) = match &mut site {
+            Some(site) => (None, site.start(&config)),
+            None => start(sim, &config, &scenery),
+        };
+        let others = site.iter().flat_map(|site| &site.servers).map(|server| (server.front(), server.admin()));
+        let others: Vec<_> = others.collect();
         let channels: Vec<String> =
             ["a", "b", "c", "d", "e"][..=random.below(5)].iter().map(|&name| name.into()).collect();
         let some = |random: &mut Random| -> Vec<String> {
@@ -171,6 +191,10 @@ impl World {
             // There are channels that gatherers may not read.
             gatherers.clear();
         }
+        if !others.is_empty() {
+            // The numbers of a pattern are those of one server.
+            gatherers.clear();
+        }
         let mut counters: Vec<_> =
             (0..random.below(4)).map(|n| Counter::new(n, some(&mut random).remove(0), &mut random)).collect();
         if scenery.restarts_numbers() {
@@ -180,7 +204,7 @@ impl World {
         }
         let mut publishers: Vec<_> = (0..=random.below(4)).map(|n| Publisher::new(n, &mut random)).collect();
         for publisher in &mut publishers {
-            publisher.retries_refused = host.is_some();
+            publisher.retries_refused = host.is_some() || site.is_some();
         }
         let nuisances = (0..random.below(2)).map(|_| Nuisance::default()).collect();
         let deletes = *random.pick(&[0.0, 0.0, 0.05]).expect("one");
@@ -190,7 +214,7 @@ impl World {
         let lasting = is_kept
             && deletes == 0.0
             && config.history.age_max_s > 60
-            && (config.times.channel_idle_s > 60 || host.is_some());
+            && (config.times.channel_idle_s > 60 || host.is_some() || site.is_some());
         let (front, admin) = (server.front(), server.admin());
         let mut extra = sim.random(3);
         let preface = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.preface(&mut extra));
@@ -199,6 +223,7 @@ impl World {
         let place = Place {
             sim: sim.clone(),
             front,
+            others,
             admin,
             channels,
             lasting,
@@ -210,7 +235,11 @@ impl World {
             cuts,
             cutting,
         };
-        let members = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
+        let mut members: Vec<_> = (0..random.below(5)).map(|n| Member::new(n, &config, &place, &mut random)).collect();
+        if !place.others.is_empty() {
+            // Each server knows its own members.
+            members.clear();
+        }
         let visitors = scenery.proxying.as_ref().map_or(Vec::new(), |proxying| proxying.visitors(&mut extra));
         let holders = if scenery.has_tokens { 1 + extra.below(5) } else { 0 };
         let holders = (0..holders).map(|n| Holder::new(n, &mut extra)).collect();
@@ -225,7 +254,7 @@ impl World {
         let rebels = scenery.ruling.as_ref().map_or(Vec::new(), |ruling| ruling.rebels(&mut extra));
         let mut oracle = Oracle::new(scenery.restarts_numbers());
         scenery.ruling.iter().for_each(|ruling| ruling.tell(&mut oracle));
-        oracle.is_lasting = host.is_some() && lasting && scenery.ruling.is_none();
+        oracle.is_lasting = (host.is_some() || site.is_some()) && lasting && scenery.ruling.is_none();
         oracle.keeps_all =
             oracle.is_lasting && config.history.messages_max >= 500 && config.history.bytes_max >= 1 << 20;
         let broadcaster = scenery.is_wide.then(Broadcaster::default);
@@ -236,6 +265,7 @@ impl World {
             random,
             server: Some(server),
             host,
+            site,
             oracle,
             readers,
             pages,
@@ -319,7 +349,10 @@ impl World {
             place.sim.note("the server is asked to read its settings again");
             server.hang_up();
         }
-        let is_due = random.chance(self.restarts);
+        if let Some(site) = &mut self.site {
+            site.act();
+        }
+        let is_due = random.chance(self.restarts) && self.site.is_none();
         if self.host.as_mut().map_or(is_due, Host::act) {
             self.restart();
         }
@@ -391,7 +424,7 @@ fn draw_faults(sim: &Simulation, random: &mut Random, scenery: &Scenery, restart
 
 fn accounts_of(config: &Config, sim: &Simulation, faults: &Faults, scenery: &Scenery) -> Accounts {
     let mut accounts = Accounts::new(config, sim);
-    let has_store = scenery.store.is_some() || scenery.on_disk.is_some();
+    let has_store = scenery.store.is_some() || scenery.on_disk.is_some() || scenery.on_redis.is_some();
     accounts.may_stall = faults.stall + faults.jump > 0.0 || has_store;
     accounts.may_unload = has_store;
     accounts

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sealed::fault;
 
+use super::elsewhere::Behind;
 use super::gate::Entrant;
 use super::{Asker, Shard};
 use crate::core::message::{ChannelName, Message};
@@ -74,6 +75,8 @@ pub(super) struct Stored {
     pub(super) is_unused: bool,
     /// The number of parts that the store reads.
     pub(super) reads: u32,
+    /// What waits until the store has caught up with other servers.
+    pub(super) behind: VecDeque<Behind>,
     under_way: Option<UnderWay>,
     waiting: VecDeque<Change>,
 }
@@ -353,6 +356,7 @@ impl Shard {
                 Outcome::Changed { channel, kept } => self.changed(now, &channel, kept),
                 Outcome::Numbered { channel, messages } => self.numbered(now, &channel, messages),
                 Outcome::Appended { channel, first, messages } => self.appended(now, &channel, first, &messages),
+                Outcome::CaughtUp { channel } => self.caught_up_with_others(now, &channel),
                 Outcome::Cleared { channel } => self.cleared(&channel),
                 Outcome::Removed { channel } => self.removed(now, &channel),
                 Outcome::Passing { channel, messages } => {
@@ -435,6 +439,9 @@ impl Shard {
         self.epochs.replace(name, epoch);
         // A channel that is not in memory has the new numbers when it is opened.
         let Some(key) = self.key_of(name) else { return };
+        if self.channels[key].epoch == epoch {
+            return self.skip_to(key, window);
+        }
         self.change(key, |channel, dropped| {
             channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
             channel.epoch = epoch;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sealed::fault;
 
 use super::Shard;
+use super::elsewhere::Behind;
 use crate::core::message::{ChannelName, Message};
 use crate::core::owner::Owner;
 use crate::core::window::MessageLog;
@@ -101,6 +102,13 @@ impl Shard {
     pub(super) fn catch_up(&mut self, from: usize, name: ChannelName) {
         // If the channel is gone, the loop and all its readers that wait for this answer have been
         // notified.
+        let Some(key) = self.followed_by(from, &name) else { return };
+        if !self.wait_for_others(key, Behind::Loop(from)) {
+            self.catch_up_now(from, name);
+        }
+    }
+
+    pub(super) fn catch_up_now(&mut self, from: usize, name: ChannelName) {
         let Some(key) = self.followed_by(from, &name) else { return };
         let channel = &mut self.channels[key];
         let kept_from = channel.kept_from();

@@ -42,7 +42,7 @@ impl ChannelState {
     }
 
     fn is_busy(&self) -> bool {
-        self.stored.as_ref().is_some_and(|stored| stored.is_busy())
+        self.stored.as_ref().is_some_and(|stored| stored.is_busy() || !stored.behind.is_empty())
     }
 
     /// Returns whether it has no followers, members or token.

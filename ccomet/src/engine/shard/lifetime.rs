@@ -2,6 +2,7 @@
 
 use sealed::fault;
 
+use super::elsewhere::Behind;
 use super::followers::Follower;
 use super::{ChannelState, RESERVED_SHARE, Shard};
 use crate::core::message::ChannelName;
@@ -9,7 +10,7 @@ use crate::core::owner::Owner;
 use crate::core::position::Epoch;
 use crate::core::window::MessageLog;
 use crate::engine::peer::{Parcel, ToLoop};
-use crate::engine::{ChannelEvent, Refusal, Tick};
+use crate::engine::{ChannelEvent, Refusal, Reply, Tick};
 
 impl Shard {
     /// Returns the key of the channel of that name. If it does not exist, creates it, and counts it
@@ -139,7 +140,13 @@ impl Shard {
         self.change(key, |channel, dropped| {
             channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));
         });
-        let channel = self.channels.remove(key);
+        let mut channel = self.channels.remove(key);
+        for behind in channel.stored.iter_mut().flat_map(|stored| std::mem::take(&mut stored.behind)) {
+            // A loop learns of the end of the channel.
+            if let Behind::Read(asker, _) = behind {
+                self.reply(asker, Ok(Reply::Page(None)));
+            }
+        }
         self.members -= channel.presence.as_ref().map_or(0, |presence| presence.len());
         if !fault!("gone-channel-still-counts") {
             self.owners.gone(channel.counted, channel.name.is_pattern());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sealed::fault;
 
+use super::elsewhere::Behind;
 use super::lookup::ListInProgress;
 use super::publishing::Broadcasting;
 use super::{Asker, ChannelState, Shard};
@@ -131,7 +132,18 @@ impl ChannelState {
 impl Shard {
     pub(super) fn read(&mut self, now: Tick, asker: Asker, name: &ChannelName, range: Range) {
         let Some(key) = self.key_of(name) else { return self.reply(asker, Ok(Reply::Page(None))) };
+        let channel = &self.channels[key];
+        let here = Spot { epoch: channel.epoch, next: channel.log.next() };
+        let is_ahead = matches!(range.edge, Edge::At(spot) if spot > here);
+        if !is_ahead || !self.wait_for_others(key, Behind::Read(asker, range)) {
+            self.read_now(now, asker, key, range);
+        }
+    }
+
+    /// Reads a channel as this shard knows it.
+    pub(super) fn read_now(&mut self, now: Tick, asker: Asker, key: usize, range: Range) {
         self.visit(key, now);
+        let name = self.channels[key].name.clone();
         let channel = &self.channels[key];
         let start = PageStart::of(channel, range);
         let Range { is_backward, limit, bytes_max, .. } = range;
@@ -140,7 +152,7 @@ impl Shard {
             let page = start.page(channel.part(range, now.time));
             return self.reply(asker, Ok(Reply::Page(Some(page))));
         }
-        self.begin_read(now, key, Reading::Page { asker, channel: name.clone(), start }, range);
+        self.begin_read(now, key, Reading::Page { asker, channel: name, start }, range);
     }
 
     /// Prepares to read a channel, which stays in memory for a while.

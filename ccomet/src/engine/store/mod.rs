@@ -142,6 +142,12 @@ pub(crate) enum Outcome {
         first: u64,
         messages: Vec<Arc<Message>>,
     },
+    /// All that other servers had appended to a channel when [`Store::catch_up`] was called was
+    /// reported before this. There is one for each call, in the same order.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    CaughtUp {
+        channel: ChannelName,
+    },
     /// Another server has dropped all messages of a channel.
     #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     Cleared {
@@ -368,6 +374,13 @@ pub(crate) trait Store: Debug + Send {
     /// create the channel if nothing is kept of it: then a store that assigns epochs reports
     /// [`Outcome::Vacant`], and the shard has the channel in memory as well, or calls `forget`.
     fn open(&mut self, now: Tick, channel: &ChannelName, creates: bool) -> Opened;
+
+    /// Starts to catch up with what other servers have appended to a channel that the shard has in
+    /// memory. [`Outcome::CaughtUp`] reports the end. Returns false if no other server appends
+    /// messages.
+    fn catch_up(&mut self, _channel: &ChannelName) -> bool {
+        false
+    }
 
     /// Reports messages of all channels that a pattern matches by [`Outcome::Passing`] from now on,
     /// if other servers publish messages.

@@ -14,6 +14,7 @@ use crate::members::Member;
 use crate::others::Gatherer;
 use crate::proxies::Visitor;
 use crate::readers::{Page, Reader};
+use crate::redis::Site;
 use crate::rulings::Rebel;
 use crate::sessions::{self, Session};
 use crate::tokens::Holder;
@@ -95,6 +96,7 @@ impl World {
         if self.host.as_mut().is_some_and(Host::calm_down) {
             self.restart();
         }
+        self.site.iter_mut().for_each(Site::calm_down);
         self.place.cuts.set(0.0);
         self.readers.iter_mut().for_each(Reader::calm_down);
         self.gatherers.iter_mut().for_each(Gatherer::calm_down);
@@ -114,7 +116,12 @@ impl World {
         }
         let sessions = self.sessions.iter().map(Session::live_count).sum::<usize>();
         let live = self.readers.iter().filter(|reader| reader.is_live()).count() + sessions;
-        let held = self.holdings();
+        let mut held = self.holdings();
+        for other in self.site.iter().flat_map(|site| &site.servers).map(Simulated::holdings) {
+            held.connections += other.connections;
+            held.subscribers += other.subscribers;
+            held.attached_channels += other.attached_channels;
+        }
         let added_max = self.sessions.len() * sessions::SUBSCRIPTIONS_MAX;
         let there = held.connections + added_max >= held.subscribers && held.attached_channels >= usize::from(live > 0);
         assert!(held.subscribers >= live && there, "{live} read streams: {held:?}");
@@ -122,14 +129,17 @@ impl World {
         let idle = self.place.sim.turns();
         self.place.sim.run_for(Duration::from_secs(10));
         self.hear();
-        let loops = self.loops() as u64;
+        let servers = self.place.others.len() + 1;
+        let loops = (self.loops() * servers) as u64;
         let turns = self.place.sim.turns() - idle;
         // The limit allows for a sweep each second, a heartbeat for each reader at most as often,
         // and the end of some connections.
         let listeners =
             (self.readers.len() + self.visitors.len() + self.holders.len() + self.suitors.len() + self.rebels.len())
                 as u64;
-        assert!(turns <= 10 * (loops + 4 * listeners) + 200, "{turns} ticks in ten idle seconds");
+        // A connection to Redis is checked every few seconds, at both ends.
+        let checks = if self.site.is_some() { 60 * loops } else { 0 };
+        assert!(turns <= 10 * (loops + 4 * listeners) + 200 + checks, "{turns} ticks in ten idle seconds");
     }
 
     /// Disconnects all clients, some without closing their connections.
@@ -164,7 +174,10 @@ impl World {
     /// Ends the run with a server that has something to do.
     pub(super) fn kill(mut self) {
         let server = self.server.take().expect("a server");
-        if let Some(host) = &self.host {
+        if let Some(site) = self.site.take() {
+            site.end();
+            server.kill();
+        } else if let Some(host) = &self.host {
             // The account has no threads, and no index.
             host.disk.kill();
             server.kill();
@@ -180,7 +193,10 @@ impl World {
         }
         let server = self.server.take().expect("a server");
         let (held, loops) = (server.holdings(), self.loops());
-        if self.host.is_some() {
+        if let Some(site) = self.site.take() {
+            self.stop(&server);
+            site.end();
+        } else if self.host.is_some() {
             self.stop(&server);
         } else {
             meter::rest(&held, loops, || self.stop(&server));

@@ -299,6 +299,7 @@ impl RedisStore {
                 self.send_change(channel);
             }
         }
+        self.has_passed_barrier(channel, self.last_barrier);
         self.caught_up(channel);
     }
 

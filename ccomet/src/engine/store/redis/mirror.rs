@@ -1,5 +1,6 @@
 //! A channel as the store of one loop knows it from Redis.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::core::message::Message;
@@ -38,6 +39,8 @@ pub(super) struct Mirror {
     pub(super) in_progress: Option<InProgress>,
     /// Set while the notices of the connection continue what is known.
     pub(super) is_current: bool,
+    /// The barriers for which the shard waits, to have all that other servers have appended.
+    pub(super) awaited: VecDeque<u64>,
     /// Set if another server has removed the channel while a change was in progress.
     pub(super) is_removed: bool,
 }
@@ -84,6 +87,7 @@ impl Mirror {
             limits: None,
             in_progress: None,
             is_current: true,
+            awaited: VecDeque::new(),
             is_removed: false,
         }
     }

@@ -107,6 +107,7 @@ pub(crate) struct RedisStore {
     /// Identifies this store among all; 0 until it is known.
     id: u64,
     last_token: u64,
+    last_barrier: u64,
     random: u64,
     /// The time of the next periodic commands.
     next_round: LoopTime,
@@ -158,6 +159,11 @@ enum Pending {
         range: NameRange,
         found: Vec<KeptSummary>,
     },
+    /// All notices of what was appended before this was executed precede its reply.
+    Barrier {
+        channel: ChannelName,
+        number: u64,
+    },
     Sweep,
 }
 
@@ -179,6 +185,7 @@ impl RedisStore {
             ahead: 0,
             id: 0,
             last_token: 0,
+            last_barrier: 0,
             random: 0,
             next_round: LoopTime::default(),
             to_touch: Vec::new(),
@@ -386,6 +393,20 @@ impl Store for RedisStore {
         self.drop_channel(channel);
     }
 
+    fn catch_up(&mut self, channel: &ChannelName) -> bool {
+        let Some(mirror) = self.channels.get_mut(channel) else { return false };
+        self.last_barrier += 1;
+        let number = self.last_barrier;
+        mirror.awaited.push_back(number);
+        // Otherwise, it is reported when the channel has read what it has missed.
+        if mirror.is_current {
+            let (call, generation) = self.begin("ccomet1_touch");
+            let call = call.arg(generation).number(self.ttl());
+            self.call(Pending::Barrier { channel: channel.clone(), number }, &call);
+        }
+        true
+    }
+
     fn follow_pattern(&mut self, pattern: &ChannelName) {
         if self.patterns.contains(pattern) {
             return;
@@ -474,8 +495,8 @@ impl Store for RedisStore {
         }
         match self.outage {
             Some(Outage { since: Some(since), is_given_up: false }) => Some(since.plus(WAIT_MAX)),
-            Some(_) => None,
-            None => Some(self.next_round),
+            // The loop looks at the store once a second anyway.
+            _ => None,
         }
     }
 }

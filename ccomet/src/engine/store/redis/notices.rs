@@ -9,8 +9,8 @@ use super::resp::Value;
 use crate::core::message::{ChannelName, Message};
 use crate::core::pattern::Pattern;
 use crate::core::position::{Epoch, Spot};
-use crate::engine::store::Outcome;
 use crate::engine::Window;
+use crate::engine::store::Outcome;
 
 /// What another server has appended to a channel.
 struct Appended {
@@ -68,10 +68,9 @@ impl RedisStore {
 
     fn on_notice(&mut self, channel: &ChannelName, notice: Notice) {
         let Some(mirror) = self.channels.get_mut(channel).filter(|mirror| mirror.is_current) else { return };
-        let is_own = |token: &Bytes| {
-            let own = mirror.in_progress.as_ref();
-            own.is_some_and(|own| own.is_sent && *own.token.as_bytes() == **token)
-        };
+        // The reply to a call of this store has its result.
+        let own = format!("{:016x}-", self.id);
+        let is_own = |token: &Bytes| token.starts_with(own.as_bytes());
         match notice {
             // The reply follows.
             Notice::Appended { token, .. } | Notice::Cleared { token, .. } | Notice::Removed { token }

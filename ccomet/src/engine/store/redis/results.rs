@@ -87,6 +87,7 @@ impl RedisStore {
             Pending::Change { channel } => self.has_changed(&channel, answer)?,
             Pending::Part { read, range, epoch } => self.has_part(now, (read, range, epoch), answer)?,
             Pending::Names { read, range, found } => self.has_names(read, (range, found), answer)?,
+            Pending::Barrier { channel, number } => self.has_passed_barrier(&channel, number),
             Pending::Sweep => {
                 if let Answer::Ok(mut elements) = answer {
                     let visited = elements.visited().ok_or(NOT_UNDERSTOOD)?;
@@ -116,6 +117,15 @@ impl RedisStore {
             Status::Stale => return Err(NEW_GENERATION),
         }
         Ok(Answer::Ok(elements))
+    }
+
+    /// Reports that a channel has all up to a barrier, unless it has missed notices before that.
+    pub(super) fn has_passed_barrier(&mut self, channel: &ChannelName, number: u64) {
+        let Some(mirror) = self.channels.get_mut(channel).filter(|mirror| mirror.is_current) else { return };
+        while mirror.awaited.front().is_some_and(|awaited| *awaited <= number) {
+            mirror.awaited.pop_front();
+            self.outcomes.push_back(Outcome::CaughtUp { channel: channel.clone() });
+        }
     }
 
     fn has_opened(&mut self, channel: ChannelName, answer: Answer) -> Result<(), Broken> {
@@ -172,12 +182,7 @@ impl RedisStore {
         Ok(())
     }
 
-    fn has_published(
-        &mut self,
-        channel: &ChannelName,
-        own: InProgress,
-        reply: PublishReply,
-    ) -> Result<(), Broken> {
+    fn has_published(&mut self, channel: &ChannelName, own: InProgress, reply: PublishReply) -> Result<(), Broken> {
         if reply.numbers.len() != own.messages().len() {
             return Err(NOT_UNDERSTOOD);
         }
