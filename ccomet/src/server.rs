@@ -163,14 +163,7 @@ impl Server {
         *pool.config_mut() = loop_config(&config, count);
         #[cfg(feature = "disk")]
         let disk_store = open_store(&config, machine, &pool)?;
-        #[cfg(not(feature = "disk"))]
-        if config.store.path.is_some() {
-            return Err(ConfigError::NoDisk.into());
-        }
-        #[cfg(not(feature = "redis"))]
-        if config.store.redis.is_some() {
-            return Err(ConfigError::NoRedis.into());
-        }
+        config.store.check_features()?;
         let in_force = InForce::new(config)?;
         let config = &in_force.config;
         let acceptors = Acceptors::new(&in_force.tls);

@@ -96,6 +96,17 @@ impl Storage {
         Ok(())
     }
 
+    /// Checks that the program has the store.
+    pub(crate) fn check_features(&self) -> Result<(), ConfigError> {
+        if self.path.is_some() && cfg!(not(feature = "disk")) {
+            return Err(ConfigError::NoDisk);
+        }
+        if self.redis.is_some() && cfg!(not(feature = "redis")) {
+            return Err(ConfigError::NoRedis);
+        }
+        Ok(())
+    }
+
     /// Returns the parts of the URL of Redis.
     #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     pub(crate) fn redis_place(&self) -> Option<RedisPlace> {

@@ -50,3 +50,15 @@ impl LinkLog {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl LinkLog {
+        /// Returns the fault of a link.
+        pub(in super::super) fn fault_of(&self, index: usize) -> Option<Box<str>> {
+            self.lock().get(index).and_then(|link| link.fault.clone())
+        }
+    }
+}

@@ -338,3 +338,6 @@ impl Service for Link {
     /// Keeps the connection, since publications are in progress. It does not delay the shutdown.
     fn draining(&mut self, _: &mut Context<Self>, _: Duration) {}
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;
