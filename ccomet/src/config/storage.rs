@@ -33,8 +33,8 @@ settings! {
         /// exist; one server can use it at a time. Without a path, messages are in memory, and are
         /// lost when the server ends.
         path: Option<PathBuf> = none, applied_by = restart;
-        /// URL of a Redis (or Valkey) from version 7.0 on, also set by `--redis`. All servers with the
-        /// same Redis, database and `redis_prefix` have the same channels. It is
+        /// URL of a Redis (or Valkey) from version 7.0 on, also set by `--redis`. All servers with
+        /// the same Redis, database and `redis_prefix` have the same channels. It is
         /// `redis://USER:PASSWORD@HOST:PORT/DATABASE`, where the user, the password, the port
         /// (6379) and the number of the database (0) may be missing; `rediss://` for TLS; or
         /// `unix:///PATH?db=DATABASE`. Other characters than letters and digits in the user or the

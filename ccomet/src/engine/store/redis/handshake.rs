@@ -85,7 +85,7 @@ impl Handshake {
             (_, Value::Error(error)) => self.take_error(expected, error)?,
             (Expected::Info(section), Value::Bytes(text)) => self.check(section, &String::from_utf8_lossy(text))?,
             (Expected::Subscribed | Expected::Unsubscribed, Value::Push(_)) => {}
-            // Of other clients, through the settings of this Redis. It does not concern this server.
+            // It does not concern this connection.
             (_, Value::Push(_)) => self.expected.push_front(expected),
             _ => {}
         }

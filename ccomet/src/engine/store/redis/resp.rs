@@ -1,9 +1,9 @@
 //! RESP3, the protocol of Redis: encodes commands, and decodes replies.
 //!
-//! Replies are decoded by the crate `redis-protocol`, whose decoder starts again at the beginning of
-//! a frame each time it is called. So a [`Scanner`] first finds the end of the frame. It looks at
-//! each byte once, however many pieces a frame arrives in, and refuses frames that are too large,
-//! too deep or not of this protocol before any memory is allocated for them.
+//! Replies are decoded by the crate `redis-protocol`, whose decoder starts again at the beginning
+//! of a frame each time it is called. So a [`Scanner`] first finds the end of the frame. It looks
+//! at each byte once, however many pieces a frame arrives in, and refuses frames that are too
+//! large, too deep or not of this protocol before any memory is allocated for them.
 
 use std::io::Write;
 
@@ -245,3 +245,6 @@ fn number(digits: &[u8]) -> Result<usize, RespError> {
     let digits = str::from_utf8(digits).map_err(|_| RespError::Malformed)?;
     digits.parse().map_err(|_| RespError::TooLarge)
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,7 +312,7 @@ fn a_connection_cut_off_anywhere_ends_with_one_event_and_is_made_anew() {
         bench.run_for(SECOND * 5);
         assert_eq!(bench.take_events(), [], "after {bytes} bytes");
         if is_whole {
-            assert!(bytes > 300, "the handshake has {bytes} bytes");
+            assert!(bytes > 200, "the handshake has {bytes} bytes");
             return;
         }
     }
@@ -338,19 +338,16 @@ fn silence_is_broken_by_a_ping_and_a_missing_reply_ends_the_connection() {
     bench.replies.insert("FCALL", String::new());
     bench.send(again, &[&["FCALL", "lost"]]);
     let since = bench.sim.now();
-    let mut waited = Duration::ZERO;
-    while bench.take_events() != [LinkEvent::Down] && waited < SECOND * 10 {
+    while !bench.take_events().contains(&LinkEvent::Down) {
         bench.run_for(ms(100));
-        waited = bench.sim.now() - since;
         for one in &mut bench.accepted {
             one.peer.send(">2\r\n+message\r\n+x\r\n");
         }
-        while bench.events.take().is_some_and(|event| event != LinkEvent::Down) {}
-        if bench.fault().contains("has not replied") {
-            break;
-        }
+        let waited = bench.sim.now() - since;
+        assert!(waited <= SECOND * 6, "{waited:?}");
     }
-    assert!(waited >= SECOND * 5 && waited <= SECOND * 6, "{waited:?}");
+    let waited = bench.sim.now() - since;
+    assert!(waited >= SECOND * 5, "{waited:?}");
 }
 
 #[test]
