@@ -133,7 +133,7 @@ fn a_start_that_creates_a_store_is_logged() {
 
 #[test]
 fn each_subcommand_lists_the_options_that_it_uses_and_no_others() {
-    const ALL: [&str; 7] = ["--config", "--front", "--admin", "--data", "--loops", "--log", "--open-front"];
+    const ALL: [&str; 8] = ["--config", "--front", "--admin", "--data", "--redis", "--loops", "--log", "--open-front"];
     let help = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_ccomet")).args(arguments).arg("--help").output();
         String::from_utf8(output.expect("it runs").stdout).expect("text")

@@ -44,6 +44,7 @@ mod tests {
             ("bool", _) => "true",
             ("Address", _) => "\"127.0.0.1:1\"",
             ("String" | "Option<String>" | "Option<Secret>" | "Option<PathBuf>", _) => "\"debug\"",
+            ("Option<RedisUrl>", _) => "\"redis://127.0.0.1\"",
             ("ForwardedBy", _) => "\"Forwarded\"",
             ("IcometAuth", _) => "\"token\"",
             ("WhenDown", _) => "\"allow\"",

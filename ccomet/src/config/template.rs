@@ -171,6 +171,8 @@ mod tests {
         let mut config = read.config.clone();
         // These files do not exist.
         (config.front.tls, config.admin.tls, config.auth.jwks_file) = (None, None, None);
+        // It excludes a path.
+        config.store.redis = None;
         config.check().expect(&all);
         let defaults = toml::Table::try_from(Config::default()).expect("TOML");
         for (section, row) in form::all() {
