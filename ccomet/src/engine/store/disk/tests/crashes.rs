@@ -194,7 +194,7 @@ impl Run {
     #[allow(clippy::option_option)] // there may be no channel
     fn found(&mut self, channel: &'static str) -> Option<Option<Found>> {
         let (now, index) = (self.bench.now(), self.bench.store(channel));
-        let kept = match self.bench.stores[index].open(now, &name(channel)) {
+        let kept = match self.bench.stores[index].open(now, &name(channel), false) {
             Opened::Absent => None,
             _ => match self.bench.tick().pop() {
                 Some(Outcome::Opened { kept: Ok(kept), .. }) => kept,

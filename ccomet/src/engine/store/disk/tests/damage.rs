@@ -42,7 +42,7 @@ impl Bench {
     /// Opens a channel that may be unreadable.
     fn try_open(&mut self, channel: &str) -> Result<Option<KeptChannel>, Unreadable> {
         let (now, index) = (self.now(), self.store(channel));
-        assert!(matches!(self.stores[index].open(now, &name(channel)), Opened::Later));
+        assert!(matches!(self.stores[index].open(now, &name(channel), false), Opened::Later));
         match self.tick().pop() {
             Some(Outcome::Opened { kept, .. }) => kept,
             other => panic!("an opened channel, not {other:?}"),

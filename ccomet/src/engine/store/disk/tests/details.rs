@@ -15,7 +15,7 @@ fn keys_are_known_while_a_checkpoint_is_written() {
     }
     // The changes are handed over, and not in the index yet.
     bench.stores[index].unload(&name("a"));
-    let Opened::Later = bench.stores[index].open(now, &name("a")) else { panic!("the store has channel a") };
+    let Opened::Later = bench.stores[index].open(now, &name("a"), false) else { panic!("the store has channel a") };
     let outcome = bench.tick().pop();
     assert!(
         matches!(&outcome, Some(Outcome::Opened { kept: Ok(Some(kept)), .. }) if kept.keys.len() == 1),
