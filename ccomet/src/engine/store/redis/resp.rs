@@ -8,8 +8,8 @@
 use std::io::Write;
 
 use bytes::{Bytes, BytesMut};
-use redis_protocol::resp3::decode::complete::decode_bytes;
-use redis_protocol::resp3::types::BytesFrame;
+use redis_protocol::resp3::decode::complete::decode_range;
+use redis_protocol::resp3::types::RangeFrame;
 
 /// Maximum length of a frame, in bytes.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -92,35 +92,41 @@ impl Decoder {
         if self.held.is_empty() && length > SPARE_BYTES_MAX {
             self.held = BytesMut::new();
         }
-        match decode_bytes(&frame) {
-            Ok(Some((decoded, used))) if used == length => value(decoded).map(Some),
+        match decode_range(&frame) {
+            Ok(Some((decoded, used))) if used == length => value(&frame, decoded).map(Some),
             _ => Err(RespError::Malformed),
         }
     }
 }
 
-/// Converts a frame of the other crate. The scanner admits no other kinds of frames.
-fn value(frame: BytesFrame) -> Result<Value, RespError> {
-    let values = |frames: Vec<BytesFrame>| frames.into_iter().map(value).collect::<Result<Vec<_>, _>>();
-    Ok(match frame {
-        BytesFrame::Null => Value::Nil,
-        BytesFrame::Number { data, .. } => Value::Integer(data),
-        BytesFrame::Boolean { data, .. } => Value::Integer(i64::from(data)),
-        BytesFrame::Double { data, .. } => Value::Bytes(data.to_string().into()),
-        BytesFrame::BlobString { data, .. }
-        | BytesFrame::SimpleString { data, .. }
-        | BytesFrame::VerbatimString { data, .. }
-        | BytesFrame::BigNumber { data, .. } => Value::Bytes(data),
-        BytesFrame::SimpleError { data, .. } => Value::Error((*data).into()),
-        BytesFrame::BlobError { data, .. } => Value::Error(String::from_utf8_lossy(&data).into()),
-        BytesFrame::Array { data, .. } => Value::Array(values(data)?),
-        BytesFrame::Push { data, .. } => Value::Push(values(data)?),
-        BytesFrame::Map { data, .. } => {
-            let pairs = data.into_iter().map(|(key, held)| Ok(Value::Array(vec![value(key)?, value(held)?])));
+/// Converts a value of a frame, as the other crate describes it by ranges of the bytes. The scanner
+/// admits no other kinds of values.
+fn value(frame: &Bytes, decoded: RangeFrame) -> Result<Value, RespError> {
+    let part = |(begin, end): (usize, usize)| {
+        let is_within = begin <= end && end <= frame.len();
+        is_within.then(|| frame.slice(begin..end)).ok_or(RespError::Malformed)
+    };
+    let values = |values: Vec<RangeFrame>| values.into_iter().map(|one| value(frame, one)).collect::<Result<_, _>>();
+    Ok(match decoded {
+        RangeFrame::Null => Value::Nil,
+        RangeFrame::Number { data, .. } => Value::Integer(data),
+        RangeFrame::Boolean { data, .. } => Value::Integer(i64::from(data)),
+        RangeFrame::Double { data, .. } => Value::Bytes(data.to_string().into()),
+        RangeFrame::BlobString { data, .. }
+        | RangeFrame::SimpleString { data, .. }
+        | RangeFrame::VerbatimString { data, .. }
+        | RangeFrame::BigNumber { data, .. } => Value::Bytes(part(data)?),
+        RangeFrame::SimpleError { data, .. } | RangeFrame::BlobError { data, .. } => {
+            Value::Error(String::from_utf8_lossy(&part(data)?).into())
+        }
+        RangeFrame::Array { data, .. } => Value::Array(values(data)?),
+        RangeFrame::Push { data, .. } => Value::Push(values(data)?),
+        RangeFrame::Map { data, .. } => {
+            let pairs = data.into_iter().map(|(key, held)| values(vec![key, held]).map(Value::Array));
             sorted(pairs.collect::<Result<_, _>>()?)
         }
-        BytesFrame::Set { data, .. } => sorted(values(data.into_iter().collect())?),
-        BytesFrame::Hello { .. } | BytesFrame::ChunkedString(_) => return Err(RespError::Malformed),
+        RangeFrame::Set { data, .. } => sorted(values(data.into_iter().collect())?),
+        RangeFrame::Hello { .. } | RangeFrame::ChunkedString(_) => return Err(RespError::Malformed),
     })
 }
 
