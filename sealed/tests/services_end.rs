@@ -190,6 +190,38 @@ fn a_service_added_in_the_last_tick_starts_and_ends_with_the_loop() {
 }
 
 #[test]
+fn a_loop_does_not_wait_for_a_service_that_does_not_delay_shutdowns() {
+    let log = Log::default();
+    let sim = Simulation::new(1);
+    let (client, database) = (address("10.0.0.2:80"), address("10.0.0.3:80"));
+    let [clients, databases] = [&client, &database].map(|address| sim.listen(address).expect("it is free"));
+    let first = Scripted { stays: true, ..Scripted::new("first", &log) };
+    let mut event_loop = sim.event_loop(Config::default(), first).expect("a loop");
+    event_loop.parts().1.connect(&client, ()).expect("started");
+    let beside = Scripted { stays: true, ..Scripted::new("beside", &log) };
+    let beside = beside.acting("message", move |cx| {
+        let id = cx.connection_ids()[0];
+        cx.write(id, b"still");
+    });
+    let cx = event_loop.add_service(Config { delays_shutdown: false, ..Config::default() }, beside);
+    let cx = cx.expect("another service");
+    cx.connect(&database, ()).expect("started");
+    let (mailbox, stopper) = (cx.mailbox(), event_loop.stopper());
+    let id = sim.start(event_loop);
+    sim.run_for(ms(10));
+    let (mut client, mut database) = (clients.accept().expect("connected"), databases.accept().expect("connected"));
+    stopper.stop();
+    sim.run_for(ms(10));
+    mailbox.post(1).expect("the loop runs");
+    database.expect("still");
+    assert!(sim.is_running(id));
+    client.finish();
+    sim.run_for(ms(10));
+    assert!(!sim.is_running(id), "the loop waits for the database");
+    assert!(database.is_over());
+}
+
+#[test]
 fn a_service_added_late_has_the_rest_of_the_drain_limit_and_cannot_connect_after_it() {
     let log = Log::default();
     let sim = Simulation::new(1);
