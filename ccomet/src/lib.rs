@@ -68,7 +68,8 @@
 //! - `cli`, on by default: the binary, with its command line and the writer of its log. A program
 //!   that embeds the server does not need it: `default-features = false, features = ["disk"]`.
 //! - `disk`, on by default: the store on disk ([`Storage`]).
-//! - `tls`, on by default: TLS on the listeners ([`Tls`]).
+//! - `redis`, on by default: the store in Redis ([`Storage`]).
+//! - `tls`, on by default: TLS on the listeners ([`Tls`]), and to other servers.
 //! - `sim`: the server on a simulated network, for tests.
 //!
 //! # Structure of the source

@@ -22,8 +22,8 @@ enum Expected {
     /// `INFO` of a section.
     Info(&'static str),
     Select,
-    Subscribed,
-    Unsubscribed,
+    /// The confirmation of a command about topics, which has this name.
+    Confirmed(&'static str),
     Loaded,
 }
 
@@ -84,8 +84,8 @@ impl Handshake {
         match (expected, value) {
             (_, Value::Error(error)) => self.take_error(expected, error)?,
             (Expected::Info(section), Value::Bytes(text)) => self.check(section, &String::from_utf8_lossy(text))?,
-            (Expected::Subscribed | Expected::Unsubscribed, Value::Push(_)) => {}
-            // It does not concern this connection.
+            (Expected::Confirmed(command), Value::Push(elements)) if is_named(elements, command) => {}
+            // It does not concern the handshake.
             (_, Value::Push(_)) => self.expected.push_front(expected),
             _ => {}
         }
@@ -100,15 +100,20 @@ impl Handshake {
         Ok(Step::Send(self.load(settings)))
     }
 
-    /// Returns the commands that follow the checks. They subscribe to a topic on which nothing is
-    /// published, because Redis would not report a missing permission among the replies later.
+    /// Returns the commands that follow the checks. They subscribe to a topic, and to topics by a
+    /// pattern, on which nothing is published: later, the error for a missing permission would take
+    /// the place of a reply, because subscriptions that succeed have none.
     fn load(&mut self, settings: &LinkSettings) -> Vec<u8> {
         let mut out = Vec::new();
-        let topic = format!("{}:{{0}}:c:", settings.prefix);
-        encode(&mut out, &[b"SUBSCRIBE", topic.as_bytes()]);
-        encode(&mut out, &[b"UNSUBSCRIBE", topic.as_bytes()]);
+        let (topic, topics) = (format!("{}:{{0}}:c:", settings.prefix), format!("{}:{{0}}:c:\n*", settings.prefix));
+        for (command, topic) in
+            [("SUBSCRIBE", &topic), ("UNSUBSCRIBE", &topic), ("PSUBSCRIBE", &topics), ("PUNSUBSCRIBE", &topics)]
+        {
+            encode(&mut out, &[command.as_bytes(), topic.as_bytes()]);
+            self.expected.push_back(Expected::Confirmed(command));
+        }
         encode(&mut out, &[b"FUNCTION", b"LOAD", LIBRARY.as_bytes()]);
-        self.expected.extend([Expected::Subscribed, Expected::Unsubscribed, Expected::Loaded]);
+        self.expected.push_back(Expected::Loaded);
         out
     }
 
@@ -188,6 +193,11 @@ impl Handshake {
     }
 }
 
+/// Returns whether a push has a name.
+fn is_named(elements: &[Value], name: &str) -> bool {
+    matches!(elements.first(), Some(Value::Bytes(found)) if found.eq_ignore_ascii_case(name.as_bytes()))
+}
+
 /// Returns the command that the handshake needs to be allowed, and the permission for it, as ACLs
 /// write it.
 fn permission(expected: Expected) -> (&'static str, &'static str) {
@@ -195,10 +205,9 @@ fn permission(expected: Expected) -> (&'static str, &'static str) {
         Expected::Hello => ("HELLO", "+hello"),
         Expected::Info(_) => ("INFO", "+info"),
         Expected::Select => ("SELECT", "+select"),
-        Expected::Subscribed | Expected::Unsubscribed => (
-            "SUBSCRIBE to its topics",
-            "+subscribe, +unsubscribe, and the topics of store.redis_prefix, as in &ccomet:*",
-        ),
+        Expected::Confirmed(command) => {
+            (command, "+subscribe +unsubscribe +psubscribe +punsubscribe, and all topics (&*), which patterns need")
+        }
         Expected::Loaded => ("FUNCTION LOAD", "+function|load"),
     }
 }

@@ -6,6 +6,7 @@
 //! the store in their order. It interprets only what concerns the connection itself.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ impl Link {
                     heard: cx.now(),
                 });
             }
+            // The drain limit has passed, and the loop ends.
+            Err(sealed::Error::Connect { source, .. }) if cx.is_draining() && source.kind() == ErrorKind::Other => {}
             Err(sealed::Error::Connect { source, .. }) => self.fail(cx, &cannot_connect(source.kind())),
             Err(error) => self.fail(cx, &format!("cannot be reached: {error}")),
         }
@@ -129,13 +132,24 @@ impl Link {
     fn fail(&mut self, cx: &mut Context<Self>, fault: &str) {
         if let Some(Attempt { id, phase, .. }) = self.attempt.take() {
             cx.abort(id);
-            if let Phase::Up { since } = phase {
-                if cx.now().saturating_sub(since) >= LASTING {
-                    self.pause = PAUSE_MIN;
-                }
-                self.events.push(LinkEvent::Down);
-            }
+            self.note_end(cx, &phase);
         }
+        self.retry(cx, fault);
+    }
+
+    /// Notes that the connection is gone, and how far it got.
+    fn note_end(&mut self, cx: &Context<Self>, phase: &Phase) {
+        if let Phase::Up { since } = phase {
+            if cx.now().saturating_sub(*since) >= LASTING {
+                self.pause = PAUSE_MIN;
+            }
+            // The gateway's part of this tick may be over.
+            self.events.push(LinkEvent::Down);
+        }
+    }
+
+    /// Makes another connection after a pause.
+    fn retry(&mut self, cx: &mut Context<Self>, fault: &str) {
         self.log.fault(self.index, &format!("Redis at {} {fault}.", self.settings.shown));
         // From half of the pause to all of it.
         let half = self.pause / 2;
@@ -145,7 +159,7 @@ impl Link {
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 
-    /// Takes a value from Redis.
+    /// Takes a value from Redis, when bytes have been received: before the end of the tick.
     ///
     /// # Errors
     /// The fault for which the connection is given up.
@@ -162,11 +176,11 @@ impl Link {
                     attempt.phase = Phase::Up { since: cx.now() };
                     attempt.owed.clear();
                     self.log.up(self.index, &self.settings.shown, &version);
-                    self.events.push(LinkEvent::Up { connection: attempt.number, run_id });
+                    self.events.push_before_end(LinkEvent::Up { connection: attempt.number, run_id });
                 }
             },
             Phase::Up { .. } => match value {
-                Value::Push(elements) => self.events.push(LinkEvent::Push(elements)),
+                Value::Push(elements) => self.events.push_before_end(LinkEvent::Push(elements)),
                 value => {
                     if let Value::Error(error) = &value {
                         check_error(error)?;
@@ -177,7 +191,7 @@ impl Link {
                             if *replies == 0 {
                                 attempt.owed.pop_front();
                             }
-                            self.events.push(LinkEvent::Reply(value));
+                            self.events.push_before_end(LinkEvent::Reply(value));
                         }
                         Some(Owed::Ping { .. }) => drop(attempt.owed.pop_front()),
                         None => return Err("sends a reply to no command; the connection is given up".to_owned()),
@@ -239,23 +253,23 @@ impl Link {
         let until_silent = if until_silent.is_zero() { SILENCE_MAX } else { until_silent };
         Ok(until_missing.map_or(until_silent, |until_missing| until_missing.min(until_silent)))
     }
+}
 
-    fn close_reason(&self, phase: &Phase, reason: CloseReason) -> String {
-        match (phase, reason) {
-            (Phase::Connecting, CloseReason::NotConnected(kind) | CloseReason::Failed(kind)) => cannot_connect(kind),
-            (Phase::Up { .. }, reason) => format!("has lost the connection: {reason}"),
-            (_, reason) => {
-                format!("ends the connection at its beginning: {reason}. Check that store.redis names a Redis")
-            }
-        }
+/// Returns the fault of a connection that has ended.
+fn close_reason(phase: &Phase, reason: CloseReason) -> String {
+    match (phase, reason) {
+        (Phase::Connecting, CloseReason::NotConnected(kind) | CloseReason::Failed(kind)) => cannot_connect(kind),
+        (Phase::Up { .. }, reason) => format!("has lost the connection: {reason}"),
+        (_, reason) => format!("ends the connection at its beginning: {reason}. Check that store.redis names a Redis"),
     }
 }
 
 /// Returns the fault of an attempt that cannot be made.
-fn cannot_connect(kind: std::io::ErrorKind) -> String {
+fn cannot_connect(kind: ErrorKind) -> String {
     let advice = match kind {
-        std::io::ErrorKind::InvalidData => "check whether it speaks TLS, and by which authority its certificate is",
-        std::io::ErrorKind::PermissionDenied => "check the permissions of its socket",
+        ErrorKind::InvalidData => "check whether it speaks TLS, and by which authority its certificate is",
+        ErrorKind::NotFound => "check the name of the host, or the path of the socket, in store.redis",
+        ErrorKind::PermissionDenied => "check the permissions of its socket",
         _ => "check that it runs, and the address in store.redis",
     };
     format!("cannot be reached ({kind}): {advice}")
@@ -316,9 +330,12 @@ impl Service for Link {
 
     fn closed(&mut self, cx: &mut Context<Self>, id: ConnectionId, (): (), reason: CloseReason) {
         let Some(attempt) = self.attempt.take_if(|attempt| attempt.id == id) else { return };
-        let fault = self.close_reason(&attempt.phase, reason);
-        self.attempt = Some(attempt);
-        self.fail(cx, &fault);
+        if reason == CloseReason::Shutdown {
+            return self.note_end(cx, &attempt.phase);
+        }
+        let fault = close_reason(&attempt.phase, reason);
+        self.note_end(cx, &attempt.phase);
+        self.retry(cx, &fault);
     }
 
     fn turned(&mut self, cx: &mut Context<Self>) {

@@ -62,16 +62,15 @@ impl LinkEvents {
         Self { events: Arc::default(), wake }
     }
 
-    /// Queues an event, and wakes the loop if the queue was empty.
+    /// Queues an event, and wakes the loop.
     pub(crate) fn push(&self, event: LinkEvent) {
-        let was_empty = {
-            let mut events = lock(&self.events);
-            events.push_back(event);
-            events.len() == 1
-        };
-        if was_empty {
-            (self.wake.0)();
-        }
+        self.push_before_end(event);
+        (self.wake.0)();
+    }
+
+    /// Queues an event before the end of a tick, at which the store looks for events anyway.
+    pub(super) fn push_before_end(&self, event: LinkEvent) {
+        lock(&self.events).push_back(event);
     }
 
     pub(crate) fn take(&self) -> Option<LinkEvent> {
