@@ -64,33 +64,44 @@ pub(super) struct Entry {
 
 type Place = (u32, Vec<u8>);
 
+/// What a write has changed.
+#[derive(Debug, Clone, Default)]
+struct Changes {
+    /// The keys, with their entries before.
+    entries: BTreeMap<Place, Option<Entry>>,
+    /// It has changed more than when keys expire.
+    is_of_content: bool,
+}
+
 /// The keys of all databases.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Data {
     entries: BTreeMap<Place, Entry>,
     /// For each of the newest writes, the former entries of the keys that it changed.
-    undo: VecDeque<BTreeMap<Place, Option<Entry>>>,
-    current: BTreeMap<Place, Option<Entry>>,
+    undo: VecDeque<Rc<Changes>>,
+    current: Changes,
 }
 
 impl Data {
-    /// Ends a command, which is a write if it has changed anything.
+    /// Ends a command, which is a write if it has changed anything, be it only when keys expire.
     pub(super) fn end_command(&mut self) {
-        if !self.current.is_empty() {
-            self.undo.push_back(std::mem::take(&mut self.current));
+        if !self.current.entries.is_empty() {
+            self.undo.push_back(Rc::new(std::mem::take(&mut self.current)));
             if self.undo.len() > UNDO_MAX {
                 self.undo.pop_front();
             }
         }
     }
 
-    /// Takes back the newest writes.
-    pub(super) fn take_back(&mut self, writes: usize) {
-        for changes in (0..writes).map_while(|_| self.undo.pop_back()).collect::<Vec<_>>() {
-            for (place, entry) in changes {
+    /// Takes back the newest writes. Those that changed only when keys expire do not count.
+    pub(super) fn take_back(&mut self, mut writes: usize) {
+        while writes > 0 {
+            let Some(changes) = self.undo.pop_back() else { return };
+            writes -= usize::from(changes.is_of_content);
+            for (place, entry) in &changes.entries {
                 match entry {
-                    Some(entry) => self.entries.insert(place, entry),
-                    None => self.entries.remove(&place),
+                    Some(entry) => self.entries.insert(place.clone(), entry.clone()),
+                    None => self.entries.remove(place),
                 };
             }
         }
@@ -100,14 +111,15 @@ impl Data {
     pub(super) fn clear(&mut self, db: Option<u32>) {
         let places = self.entries.keys().filter(|(of, _)| db.is_none_or(|db| db == *of)).cloned();
         for place in places.collect::<Vec<_>>() {
-            self.note(&place);
+            self.note(&place, true);
             self.entries.remove(&place);
         }
     }
 
-    fn note(&mut self, place: &Place) {
-        if !self.current.contains_key(place) {
-            self.current.insert(place.clone(), self.entries.get(place).cloned());
+    fn note(&mut self, place: &Place, is_of_content: bool) {
+        self.current.is_of_content |= is_of_content;
+        if !self.current.entries.contains_key(place) {
+            self.current.entries.insert(place.clone(), self.entries.get(place).cloned());
         }
     }
 }
@@ -135,7 +147,7 @@ impl Db<'_> {
     /// Returns the entry of a key for a change; one of this content if there is none.
     fn entry_or(&mut self, key: &[u8], content: Content) -> &mut Entry {
         let place = self.place(key);
-        self.data.note(&place);
+        self.data.note(&place, true);
         if self.entry(key).is_none() {
             self.data.entries.remove(&place);
         }
@@ -146,7 +158,7 @@ impl Db<'_> {
         let is_there = self.entry(key).is_some();
         let place = self.place(key);
         if self.data.entries.contains_key(&place) {
-            self.data.note(&place);
+            self.data.note(&place, true);
             self.data.entries.remove(&place);
         }
         is_there
@@ -161,7 +173,11 @@ impl Db<'_> {
             return;
         }
         let expires = self.now + ttl_s * 1_000;
-        self.entry_or(key, Content::Text(Vec::new())).expires = Some(expires);
+        let place = self.place(key);
+        self.data.note(&place, false);
+        if let Some(entry) = self.data.entries.get_mut(&place) {
+            entry.expires = Some(expires);
+        }
     }
 
     pub(super) fn text(&self, key: &[u8]) -> Option<&[u8]> {

@@ -242,9 +242,9 @@ impl<'a> Call<'a> {
         }
         let (mut bytes, mut messages) = (0, Vec::new());
         for message in &wanted {
+            let (count, is_enough) = (i64::try_from(messages.len()).map_err(|_| Mistake)?, bytes >= bytes_max);
             bytes += i64::try_from(message.blob.len()).map_err(|_| Mistake)?;
-            let count = i64::try_from(messages.len()).map_err(|_| Mistake)?;
-            if count >= limit || bytes > bytes_max && count > 0 {
+            if count >= limit || (is_enough || bytes > bytes_max) && count > 0 {
                 break;
             }
             messages.push(value_of(message));

@@ -45,7 +45,8 @@ pub enum Restart {
     Empty,
     /// All that was written.
     Full,
-    /// All but the newest writes, of which this is the number. Up to 10,000 can be lost.
+    /// All but the newest writes, of which this is the number, up to 10,000. Writes that change only
+    /// when keys expire do not count: they are lost with the write that they follow.
     WithoutNewest(usize),
 }
 
@@ -200,7 +201,7 @@ impl SimRedis {
 
     /// Makes it refuse what needs memory, or accept it again.
     pub fn set_full(&self, is_full: bool) {
-        self.process().settings.is_full = is_full;
+        self.process().set_full(is_full);
     }
 
     /// Sets its clock ahead of that of the simulation, or behind it, by milliseconds.
@@ -211,7 +212,7 @@ impl SimRedis {
     /// Makes it send a client the messages of its own calls after the reply to the call, as Redis
     /// from 7.2 on and Valkey do; or before it.
     pub fn set_pushes_after(&self, after: bool) {
-        self.process().settings.pushes_after = after;
+        self.process().set_pushes_after(after);
     }
 
     /// Sets the number of messages in a node of a stream, 100 by default: it removes old messages

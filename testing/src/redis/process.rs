@@ -8,7 +8,7 @@ use super::glob;
 use super::resp::Value;
 
 /// What the process of a Redis has: its data, and its clients.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Process {
     pub(super) data: Data,
     /// The names of the libraries of functions.
@@ -44,7 +44,7 @@ impl Default for Settings {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Client {
     protocol: u8,
     name: Vec<u8>,
@@ -91,6 +91,17 @@ impl Process {
         self.settings.node_max = node_max.max(1);
     }
 
+    /// Makes it refuse what needs memory, or accept it again.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.settings.is_full = is_full;
+    }
+
+    /// Makes it send a client the messages of its own calls after the reply to the call, as Redis
+    /// from 7.2 on and Valkey do; or before it.
+    pub fn set_pushes_after(&mut self, after: bool) {
+        self.settings.pushes_after = after;
+    }
+
     /// Adds a client.
     pub fn connect(&mut self, client: u64) {
         let (topics, patterns) = (BTreeSet::new(), BTreeSet::new());
@@ -118,9 +129,8 @@ impl Process {
     pub fn execute(&mut self, client: u64, command: &[Vec<u8>], now: i64) -> Vec<(u64, Value)> {
         self.now = now;
         let [name, args @ ..] = command else { return Vec::new() };
-        let name = text_of(name).to_uppercase();
         self.is_calling = Some(client);
-        if let Some(reply) = self.reply(client, &name, args) {
+        if let Some(reply) = self.reply(client, &text_of(name).to_uppercase(), args) {
             self.out.push((client, reply));
         }
         self.is_calling = None;
@@ -177,7 +187,11 @@ impl Process {
                 | "TTL" | "PUBLISH" | "SUBSCRIBE" | "PSUBSCRIBE",
                 _,
             ) => wrong_count(name),
-            _ => error(format!("ERR unknown command '{name}', with args beginning with: ")),
+            _ => {
+                let args: Vec<_> = args.iter().map(|arg| format!("'{}' ", text_of(arg))).collect();
+                let name = name.to_lowercase();
+                error(format!("ERR unknown command '{name}', with args beginning with: {}", args.concat()))
+            }
         })
     }
 

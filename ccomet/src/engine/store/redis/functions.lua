@@ -211,8 +211,9 @@ local function page(s, from, step, limit, bytes_max, average)
             if bytes > bytes_max and #messages > 0 then return messages end
             messages[#messages + 1] = next
             from = next[1] + step
+            if bytes >= bytes_max then return messages end
         end
-        if #entries < size or bytes >= bytes_max or from < 0 then break end
+        if #entries < size or from < 0 then break end
     end
     return messages
 end
