@@ -296,10 +296,10 @@ impl Process {
     }
 
     fn call(&mut self, id: u64, function: &str, count: &str, rest: &[Vec<u8>]) -> Value {
-        let Ok(count) = count.parse::<i64>() else { return error("ERR Bad number of keys provided") };
         if !self.libraries.contains("ccomet1") || !functions::is_known(function) {
             return error("ERR Function not found");
         }
+        let Ok(count) = count.parse::<i64>() else { return error("ERR Bad number of keys provided") };
         let Ok(count) = usize::try_from(count) else { return error("ERR Number of keys can't be negative") };
         if count > rest.len() {
             return error("ERR Number of keys can't be greater than number of args");
