@@ -241,7 +241,20 @@ impl Generator {
     fn disaster(&mut self) -> Vec<Command> {
         let load = command(&["FUNCTION", "LOAD", "REPLACE", self.library]);
         let hello = call("hello", &[G.to_owned()], &["run"]);
-        match self.random.below(6) {
+        match self.random.below(8) {
+            6 => {
+                // G alone is gone, and a channel is used in the same millisecond as before.
+                let without_g = call("touch", &[G.to_owned(), G.to_owned()], &[&self.generation, "0"]);
+                vec![self.clear(), without_g, hello, self.clear()]
+            }
+            7 => {
+                // All channels but one are gone, and their names are still listed.
+                let mut keys = vec![G.to_owned()];
+                keys.extend(NAMES[..NAMES.len() - 1].iter().map(|name| format!("{OF_M}{name}")));
+                let args = [self.generation.as_str(), OF_M, OF_S, "", "", self.random.pick(&["1", "2"]).expect("one")];
+                let names = call("names", &[G.to_owned(), L.to_owned()], &args);
+                vec![call("touch", &keys, &[&self.generation, "0"]), names.clone(), names]
+            }
             0 => vec![command(&["FLUSHALL"]), self.publish(), hello],
             1 => vec![command(&["FUNCTION", "FLUSH"]), self.publish(), load],
             2 => vec![load],

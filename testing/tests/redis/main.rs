@@ -18,7 +18,7 @@ use testing::programs::{Need, Test, run};
 use testing::redis::{Command, Process, Value};
 
 const LIBRARY: &str = include_str!("../../../ccomet/src/engine/store/redis/functions.lua");
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 16;
 const STEPS: usize = 300;
 
 fn main() -> ExitCode {
