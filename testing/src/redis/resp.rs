@@ -42,7 +42,7 @@ impl From<i64> for Value {
 }
 
 impl Value {
-    /// The reply of success.
+    /// Returns the reply of success.
     pub fn ok() -> Self {
         Self::Simple("OK".to_owned())
     }

@@ -115,7 +115,7 @@ impl Service for Serving {
         self.send(cx, out);
     }
 
-    /// The end of a pause.
+    /// Handles the end of a pause.
     fn expired(&mut self, cx: &mut Context<Self>, _: TimerId, (): ()) {
         self.connections.values().for_each(|id| cx.resume(*id));
     }

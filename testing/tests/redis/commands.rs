@@ -216,7 +216,7 @@ impl Generator {
         }
     }
 
-    /// A command that has to do with no channel, or a wrong one.
+    /// Returns a command that concerns no channel, or a wrong one.
     fn simple(&mut self) -> Command {
         let name = self.pick(&NAMES);
         let keys = [format!("{OF_M}{name}"), format!("{OF_S}{name}"), format!("p:{{0}}:k:{name}\0{}", 1), L.to_owned()];
@@ -237,7 +237,7 @@ impl Generator {
         }
     }
 
-    /// What loses something, and what a server does then.
+    /// Returns commands that lose something, and then those that a server sends.
     fn disaster(&mut self) -> Vec<Command> {
         let load = command(&["FUNCTION", "LOAD", "REPLACE", self.library]);
         let hello = call("hello", &[G.to_owned()], &["run"]);
