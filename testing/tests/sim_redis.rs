@@ -164,7 +164,7 @@ fn keys_expire_by_its_own_clock() {
 }
 
 #[test]
-fn a_full_one_refuses_messages() {
+fn functions_fail_if_it_is_full_or_lacks_them() {
     let sim = Simulation::new(6);
     let redis = start(&sim);
     let mut client = Client::connect(&sim, &redis);
@@ -173,6 +173,9 @@ fn a_full_one_refuses_messages() {
     assert!(client.publish(&generation, "1").is_error());
     redis.set_full(false);
     assert!(!client.publish(&generation, "2").is_error());
+    redis.set_failure(Some("READONLY no"));
+    assert_eq!(client.publish(&generation, "3"), Value::Error("READONLY no".to_owned()));
+    redis.set_failure(None);
     redis.flush_functions();
     assert_eq!(client.publish(&generation, "3"), Value::Error("ERR Function not found".to_owned()));
     redis.flush_all();

@@ -204,6 +204,12 @@ impl SimRedis {
         self.process().set_full(is_full);
     }
 
+    /// Makes calls of functions, and the loading of functions, fail with an error such as `READONLY
+    /// You can't write against a read only replica.`; `None` ends that.
+    pub fn set_failure(&self, failure: Option<&str>) {
+        self.process().settings.failure = failure.map(str::to_owned);
+    }
+
     /// Sets its clock ahead of that of the simulation, or behind it, by milliseconds.
     pub fn set_clock_offset(&self, offset_ms: i64) {
         self.shared.borrow_mut().clock_offset = offset_ms;

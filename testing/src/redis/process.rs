@@ -34,13 +34,15 @@ pub(super) struct Settings {
     /// It sends a client the messages of its own calls after the reply, as Redis 7.2 does.
     pub(super) pushes_after: bool,
     pub(super) node_max: usize,
+    /// The error that functions, and the loading of functions, get.
+    pub(super) failure: Option<String>,
     /// Fields of `INFO` with values of their own.
     pub(super) info: BTreeMap<String, String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { login: None, is_full: false, pushes_after: false, node_max: 100, info: BTreeMap::new() }
+        Self { login: None, is_full: false, pushes_after: false, node_max: 100, failure: None, info: BTreeMap::new() }
     }
 }
 
@@ -147,6 +149,9 @@ impl Process {
     fn reply(&mut self, id: u64, name: &str, args: &[Vec<u8>]) -> Option<Value> {
         if !self.client(id).is_in && !matches!(name, "HELLO" | "AUTH" | "QUIT") {
             return Some(error("NOAUTH Authentication required."));
+        }
+        if let ("FCALL" | "FUNCTION", Some(failure)) = (name, &self.settings.failure) {
+            return Some(error(failure.clone()));
         }
         Some(match (name, args) {
             ("HELLO", _) => self.hello(id, args),
