@@ -83,8 +83,8 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// Ends a command, which is a write if it has changed anything, even if only the time at which a
-    /// key expires.
+    /// Ends a command, which is a write if it has changed anything, even if only the time at which
+    /// a key expires.
     pub(super) fn end_command(&mut self) {
         if !self.current.entries.is_empty() {
             self.undo.push_back(Rc::new(std::mem::take(&mut self.current)));

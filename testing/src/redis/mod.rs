@@ -45,8 +45,8 @@ pub enum Restart {
     Empty,
     /// All that was written.
     Full,
-    /// All but the newest writes, of which this is the number, up to 10,000. Writes that change only
-    /// when keys expire do not count: they are lost with the write that they follow.
+    /// All but the newest writes, of which this is the number, up to 10,000. Writes that change
+    /// only when keys expire do not count: they are lost with the write that they follow.
     WithoutNewest(usize),
 }
 
