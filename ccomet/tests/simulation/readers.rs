@@ -268,7 +268,8 @@ impl Reader {
     pub fn check_has(&self, channel: &str, spot: Spot) {
         let index = self.channels.iter().position(|held| held == channel);
         if let Some(index) = index.filter(|_| self.live) {
-            assert!(self.cursors[index].0 >= Some(spot), "{}: {channel} is delivered at once", self.label);
+            let at = self.cursors[index].0;
+            assert!(at >= Some(spot), "{}: {channel} is delivered at once: {spot:?} after {at:?}", self.label);
         }
     }
 

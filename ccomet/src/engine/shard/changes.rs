@@ -359,6 +359,7 @@ impl Shard {
                 Outcome::CaughtUp { channel } => self.caught_up_with_others(now, &channel),
                 Outcome::Cleared { channel } => self.cleared(&channel),
                 Outcome::Removed { channel } => self.removed(now, &channel),
+                Outcome::Replaced { channel, window } => self.replaced(&channel, &window),
                 Outcome::Passing { channel, messages } => {
                     self.pass_by(&channel, messages);
                     self.send_feeds();

@@ -94,6 +94,23 @@ impl Shard {
         }
     }
 
+    /// Replaces a channel that another server has removed by another one of its name. Followers are
+    /// notified of the end of the former, and may follow the latter.
+    pub(super) fn replaced(&mut self, name: &ChannelName, window: &Window) {
+        let Some(key) = self.key_of(name) else { return };
+        self.epochs.replace(name, window.epoch);
+        self.forget_in_patterns(name);
+        self.end_followers(key);
+        self.end_movements(name);
+        let channel = &mut self.channels[key];
+        channel.epoch = window.epoch;
+        (channel.waits, channel.token) = (None, None);
+        self.members -= channel.presence.take().map_or(0, |presence| presence.len());
+        // Reads in progress are of the former channel.
+        channel.stored.get_or_insert_default().reads = 0;
+        self.skip_to(key, window);
+    }
+
     /// Removes a channel that another server has removed. Changes that wait go on with the next
     /// channel of that name.
     pub(super) fn removed(&mut self, now: Tick, name: &ChannelName) {

@@ -83,22 +83,32 @@ impl Shard {
         let (name, next) = (self.channels[key].name.clone(), self.channels[key].log.next());
         self.forget_in_patterns(&name);
         self.end(key);
-        if let Some(key) = self.names.get(&ChannelName::of_presence(&name)).copied()
+        self.end_movements(&name);
+        next
+    }
+
+    /// Removes the presence channel of a channel that is gone.
+    pub(super) fn end_movements(&mut self, name: &ChannelName) {
+        if let Some(key) = self.names.get(&ChannelName::of_presence(name)).copied()
             && !fault!("movements-outlive-channel")
         {
             self.end(key);
         }
-        next
     }
 
     /// Removes a channel and notifies the loops that follow it.
     fn end(&mut self, key: usize) {
+        self.end_followers(key);
+        self.remove(key);
+    }
+
+    /// Notifies the loops that follow a channel of its end.
+    pub(super) fn end_followers(&mut self, key: usize) {
         let attached = self.change(key, |channel, _| std::mem::take(&mut channel.attached));
         let name = &self.channels[key].name;
         let closed =
             |attachment: Follower| (attachment.to, Parcel::Loop(ToLoop::Channel(name.clone(), ChannelEvent::Closed)));
         self.outbox.extend(attached.into_iter().map(closed));
-        self.remove(key);
     }
 
     /// Clears a channel's history, here and in patterns. Returns the number of its next message.

@@ -158,6 +158,13 @@ pub(crate) enum Outcome {
     Removed {
         channel: ChannelName,
     },
+    /// Another server has removed a channel, and there is another one of its name, with this
+    /// window. A change that is in progress is one of the new channel.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
+    Replaced {
+        channel: ChannelName,
+        window: Window,
+    },
     /// Another server has appended messages to a channel that this shard does not have in memory,
     /// but that a followed pattern matches: each with the spot after it.
     #[cfg_attr(not(feature = "redis"), allow(dead_code))]

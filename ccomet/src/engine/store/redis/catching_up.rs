@@ -274,21 +274,32 @@ impl RedisStore {
         self.go_on(channel);
     }
 
-    /// Begins the numbers of a channel anew.
+    /// Continues a channel with a window of other numbers. Within a generation, a channel has
+    /// another epoch only if it was removed. In a new one, messages may be lost.
     pub(super) fn restart(&mut self, channel: &ChannelName, window: Window) {
+        let generation = self.generation().unwrap_or_default();
         let Some(mirror) = self.channels.get_mut(channel) else { return };
+        let is_other = mirror.epoch != window.epoch && mirror.generation == generation;
+        mirror.generation = generation;
         mirror.restart(window.epoch, window.kept_from, window.first);
         for message in &window.entries {
             mirror.push(message, self.settings.window_max);
         }
-        self.outcomes.push_back(Outcome::Restarted { channel: channel.clone(), window });
+        let channel = channel.clone();
+        self.outcomes.push_back(if is_other {
+            Outcome::Replaced { channel, window }
+        } else {
+            Outcome::Restarted { channel, window }
+        });
     }
 
     /// Continues with the change in progress of a channel that has caught up. It is sent again if
     /// Redis does not have it for certain.
     fn go_on(&mut self, channel: &ChannelName) {
+        let generation = self.generation().unwrap_or_default();
         if let Some(mirror) = self.channels.get_mut(channel) {
             mirror.is_current = true;
+            mirror.generation = generation;
             let is_open = |own: &super::InProgress| {
                 own.is_sent && (own.may_be_lost || !matches!(own.change, OwnedChange::Append(_)))
             };
@@ -327,6 +338,7 @@ impl RedisStore {
         for message in &window.entries {
             mirror.push(message, self.settings.window_max);
         }
+        mirror.generation = self.generation().unwrap_or_default();
         self.channels.insert(channel.clone(), mirror);
     }
 

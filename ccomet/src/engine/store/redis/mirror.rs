@@ -30,6 +30,8 @@ impl Kept for Weight {
 #[derive(Debug)]
 pub(super) struct Mirror {
     pub(super) epoch: Epoch,
+    /// The generation in which it was last current.
+    pub(super) generation: u64,
     /// The number of the oldest message that Redis keeps, as far as it is known.
     oldest: u64,
     /// The newest messages.
@@ -82,6 +84,7 @@ impl Mirror {
     pub(super) fn new(epoch: Epoch, oldest: u64, first: u64) -> Self {
         Self {
             epoch,
+            generation: 0,
             oldest,
             weights: MessageLog::starting_at(first),
             limits: None,

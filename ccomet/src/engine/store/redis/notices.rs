@@ -126,7 +126,10 @@ impl RedisStore {
     }
 
     fn on_passing(&mut self, channel: ChannelName, notice: Notice) {
+        let own = format!("{:016x}-", self.id);
         match notice {
+            Notice::Appended { token, .. } | Notice::Cleared { token, .. } | Notice::Removed { token }
+                if token.starts_with(own.as_bytes()) => {}
             Notice::Appended { epoch, first, time, messages, .. } => {
                 let spots = (first + 1..).map(|next| Spot { epoch, next });
                 let messages = spots.zip(&messages).map(|(spot, bytes)| (spot, self.message(bytes, time)));
