@@ -82,7 +82,7 @@ impl Handshake {
             return Err("sends a reply to no command: check that store.redis names a Redis".to_owned());
         };
         match (expected, value) {
-            (_, Value::Error(error)) => self.take_error(expected, error)?,
+            (_, Value::Error(error)) => take_error(expected, error)?,
             (Expected::Info(section), Value::Bytes(text)) => self.check(section, &String::from_utf8_lossy(text))?,
             (Expected::Confirmed(command), Value::Push(elements)) if is_named(elements, command) => {}
             // It does not concern the handshake.
@@ -115,41 +115,6 @@ impl Handshake {
         encode(&mut out, &[b"FUNCTION", b"LOAD", LIBRARY.as_bytes()]);
         self.expected.push_back(Expected::Loaded);
         out
-    }
-
-    fn take_error(&self, expected: Expected, error: &str) -> Result<(), String> {
-        // Another connection has loaded the library.
-        if expected == Expected::Loaded && error.contains("ibrary") && error.contains("already exists") {
-            return Ok(());
-        }
-        let code = error.split(' ').next().unwrap_or_default();
-        Err(match (code, expected) {
-            ("NOAUTH", _) => {
-                "requires a password: write it in store.redis, as in redis://USER:PASSWORD@HOST".to_owned()
-            }
-            ("WRONGPASS", _) => "refuses the user or the password of store.redis: correct them".to_owned(),
-            ("NOPERM", _) => {
-                let (command, permission) = permission(expected);
-                format!("does not allow {command} to the user of store.redis: give the user {permission}")
-            }
-            ("LOADING", _) => "is loading its data: the server waits until Redis has finished".to_owned(),
-            ("DENIED", _) => {
-                "is in protected mode: set a password in Redis and in store.redis, or bind Redis to a private address"
-                    .to_owned()
-            }
-            // The error of an old version contains the password.
-            ("NOPROTO", _) | (_, Expected::Hello) if code == "NOPROTO" || error.contains("unknown command") => {
-                "does not know RESP3, so it is older than version 7.0: upgrade it".to_owned()
-            }
-            (_, Expected::Select) => format!(
-                "does not have the database of store.redis: use a lower number (the error is \"{}\")",
-                quoted(error)
-            ),
-            (_, Expected::Loaded) => {
-                format!("does not load the functions of the server: the error is \"{}\"", quoted(error))
-            }
-            _ => format!("answers with an error: \"{}\"", quoted(error)),
-        })
     }
 
     /// Checks a section of `INFO`.
@@ -191,6 +156,40 @@ impl Handshake {
         }
         Ok(())
     }
+}
+
+/// Judges an error: some mean that nothing is to be done.
+fn take_error(expected: Expected, error: &str) -> Result<(), String> {
+    // Another connection has loaded the library.
+    if expected == Expected::Loaded && error.contains("ibrary") && error.contains("already exists") {
+        return Ok(());
+    }
+    let code = error.split(' ').next().unwrap_or_default();
+    Err(match (code, expected) {
+        ("NOAUTH", _) => "requires a password: write it in store.redis, as in redis://USER:PASSWORD@HOST".to_owned(),
+        ("WRONGPASS", _) => "refuses the user or the password of store.redis: correct them".to_owned(),
+        ("NOPERM", _) => {
+            let (command, permission) = permission(expected);
+            format!("does not allow {command} to the user of store.redis: give the user {permission}")
+        }
+        ("LOADING", _) => "is loading its data: the server waits until Redis has finished".to_owned(),
+        ("DENIED", _) => {
+            "is in protected mode: set a password in Redis and in store.redis, or bind Redis to a private address"
+                .to_owned()
+        }
+        // The error of an old version contains the password.
+        ("NOPROTO", _) | (_, Expected::Hello) if code == "NOPROTO" || error.contains("unknown command") => {
+            "does not know RESP3, so it is older than version 7.0: upgrade it".to_owned()
+        }
+        (_, Expected::Select) => format!(
+            "does not have the database of store.redis: use a lower number (the error is \"{}\")",
+            quoted(error)
+        ),
+        (_, Expected::Loaded) => {
+            format!("does not load the functions of the server: the error is \"{}\"", quoted(error))
+        }
+        _ => format!("answers with an error: \"{}\"", quoted(error)),
+    })
 }
 
 /// Returns whether a push has a name.

@@ -157,19 +157,16 @@ impl Scanner {
     /// arrived completely. Each call gets the bytes of the one before and any that follow.
     fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, RespError> {
         loop {
-            let is_value = match self.blob_end {
-                Some(end) => {
-                    let Some(blob) = bytes.get(..end) else { return Ok(None) };
-                    if !blob.ends_with(b"\r\n") {
-                        return Err(RespError::Malformed);
-                    }
-                    (self.at, self.blob_end) = (end, None);
-                    true
+            let is_value = if let Some(end) = self.blob_end {
+                let Some(blob) = bytes.get(..end) else { return Ok(None) };
+                if !blob.ends_with(b"\r\n") {
+                    return Err(RespError::Malformed);
                 }
-                None => {
-                    let Some((kind, line)) = self.next_line(bytes)? else { return Ok(None) };
-                    self.enter(kind, line)?
-                }
+                (self.at, self.blob_end) = (end, None);
+                true
+            } else {
+                let Some((kind, line)) = self.next_line(bytes)? else { return Ok(None) };
+                self.enter(kind, line)?
             };
             if self.at.max(self.blob_end.unwrap_or(0)) > FRAME_BYTES_MAX {
                 return Err(RespError::TooLarge);

@@ -122,7 +122,7 @@ fn frames_beyond_the_bounds_are_refused_before_they_have_arrived() {
         ("%524289\r\n".to_owned(), RespError::TooMany),
         ("*2\r\n*600000\r\n*600000\r\n".to_owned(), RespError::TooMany),
         ("*99999999999999999999999\r\n".to_owned(), RespError::TooLarge),
-        (format!("${}\r\n", FRAME_BYTES_MAX), RespError::TooLarge),
+        (format!("${FRAME_BYTES_MAX}\r\n"), RespError::TooLarge),
         ("$18446744073709551615\r\n".to_owned(), RespError::TooLarge),
         (format!("+{}", "a".repeat(LINE_BYTES_MAX + 1)), RespError::Malformed),
     ] {
