@@ -78,6 +78,7 @@ impl RedisUrl {
 
 impl RedisPlace {
     /// Returns the address for logs.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     pub(crate) fn shown(&self) -> String {
         match &self.address {
             RedisAddress::Host { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),

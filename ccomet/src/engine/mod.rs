@@ -37,13 +37,15 @@ pub(crate) use shard::ShardLimits;
 pub use store::StoreFaults;
 #[cfg(feature = "sim")]
 pub(crate) use store::UnreliableStore;
+#[cfg(any(feature = "disk", feature = "redis"))]
+pub(crate) use store::Wake;
 #[cfg(feature = "disk")]
 pub use store::{BackedUp, Damage, Salvaged, SegmentStats, StoreError, StoreStats, StoreTools};
 #[cfg(feature = "disk")]
 pub(crate) use store::{Crews, DiskStore, LogSync, SharedStore, StoreSettings, StoreTimes};
 #[cfg(feature = "redis")]
 pub(crate) use store::{Link, LinkEvents, LinkLog, LinkPort, LinkSettings, RedisStore, RedisStoreSettings};
-pub(crate) use store::{MemoryStore, Store, Wake};
+pub(crate) use store::{MemoryStore, Store};
 pub(crate) use token::Token;
 
 use crate::core::message::{ChannelName, Movement};

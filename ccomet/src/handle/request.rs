@@ -21,6 +21,7 @@ pub(crate) enum LoopMessage {
     /// A step of a reload of the settings.
     Reload(Box<ReloadMail>),
     /// The store has results.
+    #[cfg_attr(not(any(feature = "disk", feature = "redis")), allow(dead_code))]
     StoreReady,
 }
 

@@ -32,8 +32,8 @@ pub(crate) struct Options {
     /// none, messages are in memory]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Redis that keeps the messages, for all servers that use it, such as `redis://127.0.0.1`. Other
-    /// users of the machine can see a password here, but not in the environment:
+    /// Redis that keeps the messages, for all servers that use it, such as `redis://127.0.0.1`.
+    /// Other users of the machine can see a password here, but not in the environment:
     /// `CCOMET_STORE_REDIS` [default: none]
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
