@@ -308,3 +308,33 @@ fn the_program_reloads_its_file_at_sighup_and_logs_what_it_does() {
     server.signal("TERM");
     assert!(log.any(|line| line.contains("stopped")), "the log is on again");
 }
+
+#[test]
+fn a_file_that_does_not_end_is_refused_and_does_not_hold_up_later_reloads() {
+    let folder = Folder::new("reload-pipe");
+    let server = start(&folder, "");
+    let pipe = folder.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let refused = || {
+        let reply = Client::connect(server.admin).post("/reload", "");
+        assert_eq!(reply.status, 422, "{reply}");
+        reply.json()["detail"].as_str().expect("a text").to_owned()
+    };
+    for settings in [
+        format!("auth.jwks_file = {pipe:?}\n"),
+        format!("auth.keys = [{{ id = \"a\", algorithm = \"HS256\", secret_file = {pipe:?} }}]\n"),
+        "auth.jwks_file = \"/dev/zero\"\n".to_owned(),
+    ] {
+        folder.write("ccomet.toml", settings);
+        assert!(refused().contains("it is a pipe or a device"));
+    }
+    std::fs::rename(&pipe, folder.join("ccomet.toml")).expect("the pipe is in place of the settings");
+    assert!(refused().contains("ccomet.toml: it is a pipe or a device"));
+    std::fs::remove_file(folder.join("ccomet.toml")).expect("a pipe");
+    folder.write("ccomet.toml", "#".repeat(5 << 20));
+    assert!(refused().contains("it is longer than 4194304 bytes"));
+    folder.write("ccomet.toml", format!("{} = 1\n", "x".repeat(1 << 20)));
+    assert!(refused().len() < 1_000, "a name of a million bytes is not quoted");
+    folder.write("ccomet.toml", "limits.message_bytes_max = 9\n");
+    assert_eq!(Client::connect(server.admin).post("/reload", "").json()["applied"][0], "limits.message_bytes_max");
+}

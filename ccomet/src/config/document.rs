@@ -338,6 +338,7 @@ fn not_a_table(section: &Section) -> String {
 
 /// Returns the message for a name outside of the tables.
 fn unknown_outside(name: &str, is_table: bool) -> String {
+    let name = &*shortened(name);
     if is_table {
         let names = form::all().map(|(section, _)| section.name).chain([form::of_rules().name]);
         let similar = similar(name, names.filter(|name| !name.is_empty()));
@@ -355,6 +356,7 @@ fn unknown_outside(name: &str, is_table: bool) -> String {
 
 /// Returns the message for a name that a section does not have.
 fn unknown_in(section: &Section, name: &str) -> String {
+    let name = &*shortened(name);
     // The address of a listener includes its port.
     if section.rows.iter().any(|row| row.name == "listen")
         && ["port", "bind", "address", "addr", "host"].contains(&name)

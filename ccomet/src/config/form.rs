@@ -104,8 +104,15 @@ pub(crate) fn similar<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) 
     if names.is_empty() { String::new() } else { format!(". Similar names: {}", names.join(", ")) }
 }
 
+/// The longest text that can be meant as a name.
+const NAME_BYTES_MAX: usize = 100;
+
 /// Returns at most three names that resemble one, most similar first.
 pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    // The comparison of a long text takes long, and no name resembles it.
+    if name.len() > NAME_BYTES_MAX {
+        return Vec::new();
+    }
     let score = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
     let mut found: Vec<(f64, &str)> = names.into_iter().map(|other| (score(other), other)).collect();
     found.retain(|(score, _)| *score > 0.85);

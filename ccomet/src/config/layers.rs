@@ -71,7 +71,7 @@ impl Layers {
     /// Adds the settings of a TOML file.
     ///
     /// # Errors
-    /// If the file cannot be read, or is not the TOML of a configuration.
+    /// If the file cannot be read, is longer than 4 MiB, or is not the TOML of a configuration.
     pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let read = Config::read_document(path)?;
         self.file = Some(path.to_owned());

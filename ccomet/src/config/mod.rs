@@ -7,6 +7,7 @@
 //! - `listen.rs`, `networks.rs`, `forwarded_by.rs`, `words.rs`: values that need parsing.
 //! - `tls.rs`: the certificates of the listeners.
 //! - `form.rs`, `document.rs`: the names, types and units of the settings of a file, by the table.
+//! - `files.rs`: reads files within bounds.
 //! - `layers.rs`: settings from a file, the environment and flags.
 //! - `check.rs`: validation, also of settings that depend on each other.
 //! - `warnings.rs`: settings that are valid, and have no effect.
@@ -18,6 +19,7 @@
 pub(crate) mod auth;
 mod check;
 mod document;
+pub(crate) mod files;
 mod form;
 mod forwarded_by;
 mod layers;
@@ -223,17 +225,23 @@ impl Config {
     /// the values, which the program may change before.
     ///
     /// # Errors
-    /// If the file cannot be read, or is not the TOML of a configuration.
+    /// If the file cannot be read, is longer than 4 MiB, or is not the TOML of a configuration.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         Self::read_document(path).map(|document| document.config)
     }
 
     fn read_document(path: &Path) -> Result<document::Document, ConfigError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+        let read = files::read_any(path, FILE_BYTES_MAX).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+        });
+        let text = read.map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
         document::read(&text).map_err(|fault| ConfigError::Parse { path: shown, message: fault.to_string() })
     }
 }
+
+/// No file of settings is longer; a longer file was named by mistake.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Returns a port of this machine alone.
 fn loopback(port: u16) -> Address {
@@ -277,10 +285,15 @@ macro_rules! with_origins {
 with_origins!(Front);
 with_origins!(Admin);
 
-/// Returns the fault of a file, and its place. A file that may contain a secret is not quoted.
+/// The longest message that quotes the line with the fault.
+const QUOTE_BYTES_MAX: usize = 1_024;
+
+/// Returns the fault of a file, and its place. A file that may contain a secret is not quoted, and
+/// neither is a long line.
 fn parse_message(text: &str, error: &toml::de::Error) -> String {
-    if !["secret", "keys", "url", "redis"].iter().any(|name| text.contains(name)) {
-        return error.to_string();
+    let quoted = error.to_string();
+    if quoted.len() <= QUOTE_BYTES_MAX && !["secret", "keys", "url", "redis"].iter().any(|name| text.contains(name)) {
+        return quoted;
     }
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
     format!("line {}: {}", before.matches('\n').count() + 1, without_quotes(error.message()))

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "tls")]
+use super::files;
+#[cfg(feature = "tls")]
 use super::redis::{RedisAddress, RedisPlace};
 use super::{Config, ConfigError};
 
@@ -160,8 +162,5 @@ fn read(name: &'static str, Tls { cert, key }: &Tls) -> Result<TlsConfig, Config
 fn read_file(setting: &str, path: &Path) -> Result<Vec<u8>, ConfigError> {
     let failed =
         |source| ConfigError::ReadFor { setting: setting.to_owned(), path: path.display().to_string(), source };
-    if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
-        return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
-    }
-    std::fs::read(path).map_err(failed)
+    files::read(path, FILE_BYTES_MAX).map_err(failed)
 }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 
 use super::spki;
 use crate::config::auth::{Algorithm, Key};
+use crate::config::files;
 
 /// An HMAC is as strong as its key: RFC 7518 requires at least as many bytes as the hash has.
 pub(super) const SECRET_BYTES_MIN: usize = 32;
@@ -162,7 +163,10 @@ fn kind_of(algorithm: Algorithm) -> &'static str {
 
 /// Reads a private key in PKCS#8 and PEM, as `openssl genpkey` writes it.
 pub(super) fn private_key(file: &Path) -> Result<Vec<u8>, AuthError> {
-    let der = pem(&read(file)?, "PRIVATE KEY");
+    // A command reads it once: it may come from another program, by a pipe.
+    let text =
+        files::read_any(file, FILE_BYTES_MAX).map_err(|source| AuthError::Read { path: file.to_owned(), source })?;
+    let der = pem(&text, "PRIVATE KEY");
     let kind = "a private key in PKCS#8 and PEM (-----BEGIN PRIVATE KEY-----)";
     der.ok_or_else(|| AuthError::NotAKey { what: file.display().to_string(), kind })
 }
@@ -192,12 +196,7 @@ fn pem(text: &[u8], label: &str) -> Option<Vec<u8>> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, AuthError> {
-    let failed = |source| AuthError::Read { path: path.to_owned(), source };
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
-    }
-    std::fs::read(path).map_err(failed)
+    files::read(path, FILE_BYTES_MAX).map_err(|source| AuthError::Read { path: path.to_owned(), source })
 }
 
 fn without_line_end(mut bytes: Vec<u8>) -> Vec<u8> {

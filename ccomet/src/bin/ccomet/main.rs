@@ -21,7 +21,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::import_icomet::ImportIcomet;
-use crate::settings::{Options, settings};
+use crate::settings::{Options, settings, settings_again};
 #[cfg(feature = "disk")]
 use crate::store::StoreArguments;
 use crate::token::TokenArguments;
@@ -197,7 +197,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let _ = std::io::stdout().write_all(announcement.as_bytes());
     service_manager::keep_informed(&mut server);
     let options = arguments.options.clone();
-    server.reload_from(move || settings(&options));
+    server.reload_from(move || settings_again(&options));
     server.on_reload(move |step| {
         if let Reload::Applied(config) = step {
             set_level(&config.log.level);

@@ -86,11 +86,16 @@ impl Options {
         Self { config, data, ..self.clone() }
     }
 
+    /// Returns the file of settings, if there is one.
+    fn file(&self, variables: &[(OsString, OsString)]) -> Option<PathBuf> {
+        let variable = variables.iter().find(|(name, value)| name == "CCOMET_CONFIG" && !value.is_empty());
+        self.config.clone().or_else(|| variable.map(|(_, value)| value.into()))
+    }
+
     /// Collects the settings of the file, of the environment and of the options, in this order.
     fn layers(&self, variables: Vec<(OsString, OsString)>) -> Result<Layers, ConfigError> {
         let mut layers = Layers::new();
-        let variable = variables.iter().find(|(name, value)| name == "CCOMET_CONFIG" && !value.is_empty());
-        if let Some(path) = self.config.clone().or_else(|| variable.map(|(_, value)| value.into())) {
+        if let Some(path) = self.file(&variables) {
             layers.read_file(&path)?;
         }
         layers.read_environment(variables)?;
@@ -115,6 +120,20 @@ impl Options {
 /// Returns the settings, which have been checked.
 pub(crate) fn settings(options: &Options) -> Result<Config, ConfigError> {
     options.layers(std::env::vars_os().collect())?.checked()
+}
+
+/// Returns the settings for a reload, which have been checked. A pipe, from which a start may read
+/// its settings, would not have them again, and could hold up this reload and all later ones.
+pub(crate) fn settings_again(options: &Options) -> Result<Config, ConfigError> {
+    if let Some(path) = options.file(&std::env::vars_os().collect::<Vec<_>>()) {
+        let refused = |source| ConfigError::Read { path: path.display().to_string(), source };
+        let metadata = std::fs::metadata(&path).map_err(refused)?;
+        if !metadata.is_file() && !metadata.is_dir() {
+            let message = "it is a pipe or a device, and a reload needs a regular file";
+            return Err(refused(std::io::Error::new(std::io::ErrorKind::InvalidInput, message)));
+        }
+    }
+    settings(options)
 }
 
 /// Returns a report on the settings, which have been checked.
