@@ -195,7 +195,22 @@ fn a_failed_fetch_keeps_the_keys_and_is_repeated() {
         server.provide(3_700, status, body).expect("a request");
         assert_eq!((server.ask(RS256).status, server.ask(ES256).status), (200, 200));
     }
-    server.provide(61, 200, &all).expect("a failed fetch is repeated after a minute");
+    server.provide(61, 200, &all).expect("a failed fetch is repeated");
+    assert_eq!(server.provide(3_500, 200, &all), None, "the interval has not passed");
+}
+
+#[test]
+fn a_key_server_that_starts_late_is_asked_soon_and_then_less_and_less_often() {
+    let (all, _) = sets();
+    let server = Fetching::new(1);
+    server.provide(1, 503, "").expect("a request");
+    for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(server.provide(seconds - 1, 503, ""), None, "{seconds} s have not passed");
+        server.provide(2, 503, "").expect("the next attempt");
+        assert!(server.ask(RS256).is(503, "keys_unavailable"));
+    }
+    server.provide(61, 200, &all).expect("a request");
+    assert_eq!(server.ask(RS256).status, 200);
 }
 
 #[cfg(feature = "tls")]
@@ -236,9 +251,15 @@ mod secure {
         let settings = folder.write("ccomet.toml", settings);
         let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
         command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(settings);
-        let server = Process::run(command.env("SSL_CERT_FILE", roots).stderr(Stdio::null()));
+        command.stderr(Stdio::piped()).env("SSL_CERT_FILE", roots);
+        let server = Process::run(&mut command);
         let mut client = Client::connect(server.front);
         let target = format!("/channels/news?wait=0&token={}", RS256.trim());
         wait_until("the keys are there", || client.get(&target).status == 200);
     }
 }
+        // The operator learns what is wrong with a server that the system does not trust.
+        let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let mut server = Process::run(command.env("SSL_CERT_FILE", folder.write("other.pem", other.cert.pem())));
+        let line = server.errors().map(|line| line.expect("text")).find(|line| line.contains("cannot fetch the keys"));
+        assert!(line.expect("a line").contains("the TLS handshake failed: the system does not trust"));

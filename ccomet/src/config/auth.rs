@@ -23,7 +23,8 @@ settings! {
         /// URL of a key set (JWKS), `https://` or `http://`, such as that of an identity provider:
         /// keys as in `jwks_file`. The server fetches it at the start, every `jwks_refresh_s`, and
         /// at most once a minute if a token names a key that is not known. If that fails, the keys
-        /// stay as they were. Empty: none.
+        /// stay as they were, and the server tries again after a second, then less and less often,
+        /// up to once a minute. Empty: none.
         #[serde(serialize_with = "webhooks::shown", deserialize_with = "webhooks::read")]
         jwks_url: String = "" => String::new();
         /// Time after which the key set is fetched again.

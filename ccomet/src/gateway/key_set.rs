@@ -1,10 +1,11 @@
 //! The keys of `auth.jwks_url`: the first loop fetches them, and sends them to all loops.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sealed_http::Http;
-use sealed_http::client::{Fetch, FetchId, Fetched, Upstream, UpstreamId};
+use sealed_http::client::{Fetch, FetchError, FetchId, Fetched, Upstream, UpstreamId};
 
 use super::{Gateway, loop_time};
 use crate::access::token::FetchedKeys;
@@ -17,8 +18,13 @@ use crate::webhooks::reason_of;
 const LIMIT: Duration = Duration::from_secs(10);
 /// The maximum length of a key set, in bytes.
 const SET_BYTES_MAX: u64 = 256 * 1024;
-/// The time between two attempts, after a failure or because of a key that is not known.
+/// The time between two attempts because of a key that is not known, and the longest time between
+/// two attempts after failures.
 const ATTEMPT_INTERVAL: Duration = Duration::from_secs(60);
+/// The time between the first failure and the next attempt. Each further failure doubles it.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The time after which the log mentions again that the attempts fail.
+const WARNING_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// The fetches of the key set; on the first loop only.
 #[derive(Debug, Default)]
@@ -31,7 +37,9 @@ pub(super) struct KeySetFetches {
     may_follow: LoopTime,
     /// The keys that were fetched last.
     keys: Option<FetchedKeys>,
-    is_failing: bool,
+    /// The number of failures since the last success, and the time of the next warning about them.
+    failures: u32,
+    warns_from: LoopTime,
 }
 
 impl Gateway {
@@ -84,7 +92,7 @@ impl Gateway {
         self.key_set.under_way = None;
         let keys = match fetched {
             Fetched::Whole(head, body) if head.status() == 200 => FetchedKeys::parse(body),
-            fetched => Err(reason_of(fetched)),
+            fetched => Err(failure_of(fetched)),
         };
         let (now, url) = (loop_time(http), self.config.auth.shown_jwks_url());
         if self.is_adopting() {
@@ -100,13 +108,24 @@ impl Gateway {
                 fetches.due = now.plus(refresh);
                 tracing::info!(url, keys = keys.len(), "fetched the keys of auth.jwks_url");
                 let verifier = Keys(Arc::new(self.authorizer.verifier().with_fetched(&keys)));
-                (fetches.keys, fetches.is_failing) = (Some(keys), false);
+                (fetches.keys, fetches.failures, fetches.warns_from) = (Some(keys), 0, LoopTime::default());
                 self.mail_to_all(|| ReloadMail::Keys(verifier.clone()));
             }
             Err(reason) => {
-                fetches.due = now.plus(refresh.min(ATTEMPT_INTERVAL));
-                if !std::mem::replace(&mut fetches.is_failing, true) {
-                    tracing::warn!(url, reason, "cannot fetch the keys of auth.jwks_url; known keys stay in use");
+                // Without any keys, all tokens are refused: a key server that starts a little later
+                // than this one must not cost a minute.
+                let retry = FIRST_RETRY.saturating_mul(1 << fetches.failures.min(16));
+                fetches.due = now.plus(retry.min(ATTEMPT_INTERVAL).min(refresh));
+                fetches.failures = fetches.failures.saturating_add(1);
+                if now >= fetches.warns_from {
+                    fetches.warns_from = now.plus(WARNING_INTERVAL);
+                    let failures = fetches.failures;
+                    tracing::warn!(
+                        url,
+                        reason,
+                        failures,
+                        "cannot fetch the keys of auth.jwks_url; known keys stay in use"
+                    );
                 }
             }
         }
@@ -120,5 +139,20 @@ impl Gateway {
         {
             in_force.verifier = Arc::new(in_force.verifier.with_fetched(keys));
         }
+    }
+}
+
+/// Returns why a fetch of the key set has failed, in words.
+fn failure_of(fetched: &Fetched<'_>) -> String {
+    match fetched {
+        Fetched::Whole(head, _) if (300..400).contains(&head.status()) => {
+            format!("status {}: no redirect is followed, and auth.jwks_url has to be the final URL", head.status())
+        }
+        Fetched::Failed(FetchError::NotConnected(ErrorKind::InvalidData)) => {
+            "the TLS handshake failed: the system does not trust the server's certificate (unknown root, expired, or \
+             of another name), or the server does not speak TLS"
+                .to_owned()
+        }
+        fetched => reason_of(fetched),
     }
 }
