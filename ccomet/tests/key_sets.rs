@@ -88,6 +88,21 @@ fn a_key_that_does_not_fit_its_algorithm_is_an_error() {
 }
 
 #[test]
+fn a_key_for_which_anyone_can_sign_is_an_error() {
+    // Placeholders of zeros, and the point with the other sign.
+    for public in ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAIA="] {
+        let key = |public: &str| Key { public_key: Some(public.to_owned()), ..key("k", Algorithm::EdDSA, "") };
+        let key = Key { public_key_file: None, ..key(public) };
+        let refused = Verifier::new(&with_keys(vec![key])).expect_err(public).to_string();
+        assert_eq!(refused, "auth.keys: \"k\" is not an Ed25519 key");
+        let folder = Folder::new("jwks-weak");
+        let text = format!("{{\"keys\":[{{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"{public}\"}}]}}");
+        let refused = Verifier::new(&set(folder.write("jwks.json", text))).expect_err(public).to_string();
+        assert!(refused.contains("none of its 1 keys can be used"), "{refused}");
+    }
+}
+
+#[test]
 fn a_key_set_without_a_usable_key_is_an_error() {
     let folder = Folder::new("jwks");
     for (text, error) in [
@@ -256,10 +271,10 @@ mod secure {
         let mut client = Client::connect(server.front);
         let target = format!("/channels/news?wait=0&token={}", RS256.trim());
         wait_until("the keys are there", || client.get(&target).status == 200);
-    }
-}
         // The operator learns what is wrong with a server that the system does not trust.
         let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let mut server = Process::run(command.env("SSL_CERT_FILE", folder.write("other.pem", other.cert.pem())));
         let line = server.errors().map(|line| line.expect("text")).find(|line| line.contains("cannot fetch the keys"));
         assert!(line.expect("a line").contains("the TLS handshake failed: the system does not trust"));
+    }
+}

@@ -102,11 +102,11 @@ pub(super) enum Material {
 }
 
 impl Material {
-    /// Returns whether it has the length that its algorithm requires.
+    /// Returns whether it has the length that its algorithm requires, and only its owner can sign.
     pub(super) fn is_valid(&self) -> bool {
         match self {
             Self::Secret(secret) => secret.len() >= SECRET_BYTES_MIN,
-            Self::Ed25519(key) => key.len() == spki::ED25519_BYTES,
+            Self::Ed25519(key) => spki::is_strong_ed25519(key),
             Self::Rsa(key) => spki::rsa_bits(key).is_some_and(|bits| (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits)),
             Self::P256(point) => point.len() == spki::P256_BYTES,
         }

@@ -4,6 +4,30 @@
 /// The DER before the 32 bytes of an Ed25519 public key (RFC 8410).
 const ED25519: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 pub(super) const ED25519_BYTES: usize = 32;
+/// The Ed25519 keys of small order, with the sign bit cleared. Anyone can sign for them: all zeros,
+/// which may be a placeholder in a configuration, is one of them.
+const ED25519_WEAK: [[u8; ED25519_BYTES]; 7] = [
+    [0; ED25519_BYTES],
+    ends(1, 0, 0),
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+    ends(0xec, 0xff, 0x7f),
+    ends(0xed, 0xff, 0x7f),
+    ends(0xee, 0xff, 0x7f),
+];
+
+/// Returns an array with this first and last byte, and the others between them.
+const fn ends(first: u8, others: u8, last: u8) -> [u8; ED25519_BYTES] {
+    let mut bytes = [others; ED25519_BYTES];
+    (bytes[0], bytes[ED25519_BYTES - 1]) = (first, last);
+    bytes
+}
 
 /// The DER before the 65 bytes of a point on the curve P-256 (RFC 5480).
 const P256: [u8; 26] = [
@@ -23,6 +47,13 @@ const BIT_STRING: u8 = 0x03;
 /// Returns the 32 bytes of an Ed25519 key.
 pub(super) fn ed25519(der: &[u8]) -> Option<&[u8]> {
     der.strip_prefix(&ED25519).filter(|key| key.len() == ED25519_BYTES)
+}
+
+/// Returns whether an Ed25519 key has the length of one, and is not one for which anyone can sign.
+pub(super) fn is_strong_ed25519(key: &[u8]) -> bool {
+    let Ok(mut key) = <[u8; ED25519_BYTES]>::try_from(key) else { return false };
+    key[ED25519_BYTES - 1] &= 0x7f;
+    !ED25519_WEAK.contains(&key)
 }
 
 /// Returns the point of a key on P-256.
