@@ -7,10 +7,11 @@
 mod behind;
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use behind::{Behind, make_certificate};
 use ccomet::{Config, Server, Tls};
@@ -110,6 +111,23 @@ fn a_client_without_tls_is_not_served_and_harms_nobody() {
     let _ = plain.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     assert_eq!(server.client().get("/channels/a?wait=0").status, 200);
+}
+
+#[test]
+fn a_client_of_a_denied_network_is_disconnected_before_the_handshake() {
+    let folder = Folder::new("tls-denied");
+    make_certificate(&folder);
+    let mut settings = config(1);
+    settings.front.tls = Some(files(&folder));
+    settings.front.deny = vec!["127.0.0.0/8".parse().expect("a network")];
+    let server = Local::start(settings);
+    let mut denied = TcpStream::connect(server.front).expect("connected");
+    denied.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+    // It has sent nothing: the server does not wait for the handshake. The end may be a reset.
+    let ended = denied.read(&mut [0; 100]).map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |n| n == 0);
+    assert!(ended, "the connection has ended");
+    let metrics = Client::connect(server.admin).get("/metrics").to_string();
+    assert!(metrics.contains("ccomet_refused_total{code=\"forbidden\"} 1"), "{metrics}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use sealed_http::server::Preface;
 
 use super::{Gateway, loop_time};
 use crate::access::client::Entrance;
+use crate::core::problem::Problem;
 use crate::protocols::call::Door;
 
 impl Gateway {
@@ -21,7 +22,16 @@ impl Gateway {
         }
         self.answering.meter.note_accepted(door);
         let entrance = self.client_tracker.accepted(id, door, peer.ip(), loop_time(http));
+        let has_tls =
+            if door == Door::Front { self.config.front.tls.is_some() } else { self.config.admin.tls.is_some() };
+        // A handshake, of which each costs more than many requests, would only lead to a refusal.
+        let is_cut_off = has_tls && entrance == Entrance::Barred;
         let why = match entrance {
+            _ if is_cut_off => Some((
+                Problem::Forbidden.code(),
+                "The network of the client may not connect (allow, deny), and is cut off before the TLS handshake.",
+                false,
+            )),
             Entrance::Unannounced => Some(("not_a_proxy", "Only trusted proxies may connect to this listener.", false)),
             Entrance::Shut => Some((
                 "too_many_connections",
@@ -32,6 +42,9 @@ impl Gateway {
         };
         if let Some((code, reason, is_limit)) = why {
             self.answering.refusals.note_silent(code, reason, is_limit, peer.to_string());
+        }
+        if is_cut_off {
+            return http.abort(id);
         }
         enter(http, id, entrance);
     }
