@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -337,4 +339,25 @@ fn a_file_that_does_not_end_is_refused_and_does_not_hold_up_later_reloads() {
     assert!(refused().len() < 1_000, "a name of a million bytes is not quoted");
     folder.write("ccomet.toml", "limits.message_bytes_max = 9\n");
     assert_eq!(Client::connect(server.admin).post("/reload", "").json()["applied"][0], "limits.message_bytes_max");
+}
+
+#[test]
+fn a_hang_up_while_the_program_starts_does_not_end_it_and_is_heard_later() {
+    let folder = Folder::new("reload-early");
+    let pipe = folder.join("ccomet.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ccomet"));
+    command.args(["--front", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&pipe);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // The program waits for its settings.
+    let mut settings = OpenOptions::new().write(true).open(&pipe).expect("the program reads");
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().expect("kill runs").success());
+    settings.write_all(b"log.level = \"info\"\n").expect("it reads");
+    drop(settings);
+    let log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let heard = log.map(|line| line.expect("text")).any(|line| line.contains("a reload needs a regular file"));
+    let ended = child.try_wait().expect("a state");
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(heard && ended.is_none(), "{ended:?}");
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod descriptors;
+mod hang_up;
 mod import_icomet;
 mod logging;
 mod manual;
@@ -20,6 +21,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
+use crate::hang_up::HangUps;
 use crate::import_icomet::ImportIcomet;
 use crate::settings::{Options, settings, settings_again};
 #[cfg(feature = "disk")]
@@ -159,6 +161,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(text) = printed {
         return Ok(std::io::stdout().write_all(text.as_bytes())?);
     }
+    let hang_ups = arguments.command.is_none().then(HangUps::hold).transpose()?;
     let config = match &arguments.command {
         Some(Command::Config { options, .. }) => settings(&arguments.options.with(options))?,
         Some(Command::Token(token)) => settings(&arguments.options.with_files(token.config.as_ref(), None))?,
@@ -204,6 +207,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         }
         service_manager::note_reload(step);
     });
+    hang_ups.map_or(Ok(()), |hang_ups| hang_ups.deliver())?;
     server.run()?;
     Ok(())
 }
