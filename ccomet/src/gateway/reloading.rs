@@ -369,7 +369,9 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 fn log_changes(Changes { applied, needing_restart }: &Changes) {
     if applied.is_empty() {
-        tracing::info!("the settings were reloaded: none has changed that a reload applies");
+        tracing::info!(
+            "the settings were reloaded, with the files that they name: no setting has changed that a reload applies"
+        );
     } else {
         tracing::info!("the settings were reloaded, and applied: {}", applied.join(", "));
     }
