@@ -111,6 +111,8 @@ fn a_client_without_tls_is_not_served_and_harms_nobody() {
     let _ = plain.read_to_end(&mut answer);
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     assert_eq!(server.client().get("/channels/a?wait=0").status, 200);
+    let metrics = Client::connect(server.server.admin).get("/metrics").to_string();
+    assert!(metrics.contains("ccomet_refused_total{code=\"tls_failed\"} 1"), "{metrics}");
 }
 
 #[test]

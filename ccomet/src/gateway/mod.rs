@@ -43,6 +43,7 @@ mod tick;
 mod token_expiry;
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,6 +188,10 @@ pub(crate) struct Gateway {
     _thread: LoopThread,
 }
 
+/// The reason for `tls_failed` in the log.
+const TLS_FAILED: &str = "TLS with a client failed: it spoke plain HTTP, offered no version or protocol (ALPN) of the \
+                          server, or did not accept the certificate.";
+
 /// The memory of an idle connection of the server, over all layers.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(sealed::slot_bytes::<sealed_http::Server<Gateway>>() <= 128);
@@ -292,6 +297,9 @@ impl Handler for Gateway {
 
     fn closed(&mut self, http: &mut Http<'_, Self>, id: ConnectionId, client: Client, why: CloseReason) {
         tracing::trace!(?id, ?why, "connection closed");
+        if why == CloseReason::Failed(ErrorKind::InvalidData) {
+            self.answering.refusals.note_silent("tls_failed", TLS_FAILED, false, String::new());
+        }
         self.run(http, |gateway, http| gateway.forget_connection(http, id, &client));
     }
 
