@@ -226,6 +226,10 @@ fn a_key_server_that_starts_late_is_asked_soon_and_then_less_and_less_often() {
     }
     server.provide(61, 200, &all).expect("a request");
     assert_eq!(server.ask(RS256).status, 200);
+    let metrics = server.stage.exchange(&mut server.stage.admin(), "GET", "/metrics", "", "").to_string();
+    for line in ["{result=\"failed\"} 9\n", "{result=\"fetched\"} 1\n"] {
+        assert!(metrics.contains(&format!("ccomet_key_set_fetches_total{line}")), "{metrics}");
+    }
 }
 
 #[cfg(feature = "tls")]

@@ -94,6 +94,7 @@ impl Gateway {
             Fetched::Whole(head, body) if head.status() == 200 => FetchedKeys::parse(body),
             fetched => Err(failure_of(fetched)),
         };
+        self.answering.meter.key_sets[usize::from(keys.is_ok())].add(1);
         let (now, url) = (loop_time(http), self.config.auth.shown_jwks_url());
         if self.is_adopting() {
             // The keys would be combined with those of the earlier settings.

@@ -220,6 +220,7 @@ impl Gateway {
     /// Ends a reload whose settings have an error.
     fn refuse_settings(&mut self, http: &mut Http<'_, Self>, error: String) {
         tracing::error!("the settings were not reloaded, and nothing has changed: {error}");
+        self.answering.meter.reloads[0].add(1);
         self.reloads.tell(Reload::Refused);
         self.end_reload(http, ReloadOutcome::Refused(error));
     }
@@ -234,6 +235,8 @@ impl Gateway {
         }
         let Some(NewSettings { in_force, changes }) = current.settings.take() else { return };
         log_changes(&changes);
+        warn_of_access(&reloads.parts.shared.get().config, &in_force.config);
+        self.answering.meter.reloads[1].add(1);
         reloads.parts.shared.set(in_force.clone());
         reloads.tell(Reload::Applied(&in_force.config));
         self.end_reload(http, ReloadOutcome::Applied(changes));

@@ -126,6 +126,10 @@ pub(crate) struct LoopCounters {
     pub(crate) hook_errors: Count,
     pub(crate) store_commits: CountedDurations,
     pub(crate) store_pages: Count,
+    /// Reloads of the settings, by whether they were applied, and fetches of the key set, by
+    /// whether they succeeded; on the first loop.
+    pub(crate) reloads: [Count; 2],
+    pub(crate) key_sets: [Count; 2],
 }
 
 impl LoopCounters {

@@ -46,7 +46,7 @@ pub(super) enum Value {
 /// two of a microsecond: from 64 µs to 4 s.
 const TICK_BOUNDS: [usize; 9] = [6, 8, 10, 12, 14, 16, 18, 20, 22];
 
-pub(super) static METRICS: [Metric; 38] = [
+pub(super) static METRICS: [Metric; 40] = [
     gauge("ccomet_build_info", "The version of the server; always 1", |_| {
         vec![labelled(&[("version", env!("CARGO_PKG_VERSION"))], 1)]
     }),
@@ -85,6 +85,12 @@ pub(super) static METRICS: [Metric; 38] = [
         total(page, |one| &one.missed)
     }),
     counter("ccomet_refused_total", "Refusals of requests and connections, by error code", refusals),
+    counter("ccomet_reloads_total", "Reloads of the settings", |page| {
+        results(page, ["refused", "applied"], |one| &one.reloads)
+    }),
+    counter("ccomet_key_set_fetches_total", "Fetches of the key set at auth.jwks_url", |page| {
+        results(page, ["failed", "fetched"], |one| &one.key_sets)
+    }),
     gauge("ccomet_history_bytes", "Bytes of history in memory, as history.total_bytes_max counts them", |page| {
         total(page, |one| &one.history_bytes)
     }),
@@ -274,6 +280,12 @@ fn gaps(page: &Page) -> Vec<Sample> {
 
 fn refusals(page: &Page) -> Vec<Sample> {
     page.metrics.refusals.totals().map(|(code, count)| labelled(&[("code", code)], count)).collect()
+}
+
+/// Returns how often something has failed and succeeded.
+fn results(page: &Page, names: [&'static str; 2], of: impl Fn(&LoopCounters) -> &[Count; 2]) -> Vec<Sample> {
+    let sample = |(index, name)| labelled(&[("result", name)], page.sum(|one| &of(one)[index]));
+    names.into_iter().enumerate().map(sample).collect()
 }
 
 fn dropped(page: &Page) -> Vec<Sample> {
