@@ -9,7 +9,7 @@ use sealed_http::Server as HttpServer;
 
 #[cfg(feature = "disk")]
 use crate::config::SyncMode;
-use crate::config::{Admin, Config, ConfigError, socket_mode};
+use crate::config::{Config, ConfigError, socket_mode};
 #[cfg(feature = "disk")]
 use crate::engine::{Crews, LogSync, SharedStore, StoreSettings};
 #[cfg(feature = "redis")]
@@ -296,7 +296,7 @@ impl Server {
     /// If a loop fails or panics, including in a closure passed by the program.
     pub fn run(self) -> Result<(), Error> {
         let loops = self.pool.loops();
-        warn(&self.in_force.config.admin);
+        self.in_force.config.admin.warn();
         tracing::info!(front = %self.front, admin = %self.admin, loops, "serving");
         #[cfg(feature = "disk")]
         let disk_store = self.disk_store.clone();
@@ -463,25 +463,6 @@ fn open_store(config: &Config, machine: &Machine, pool: &Pool<LoopMessage>) -> R
         syncer: workers(1, 1),
     };
     Ok(Some(SharedStore::open(&machine.disk, settings, crews, u32::from_ne_bytes([a, b, c, d]), pool.loops())?))
-}
-
-/// Logs warnings about access that the settings of the admin listener grant to pages.
-fn warn(admin: &Admin) {
-    if !admin.keys.is_empty() {
-        return;
-    }
-    if admin.forgeable_gets {
-        tracing::warn!(
-            "admin.forgeable_gets is set: any page can make the browser of a user with access to the admin listener publish, \
-             sign and close channels there"
-        );
-    }
-    if admin.allows_any_origin() {
-        tracing::warn!(
-            "admin.origins is [\"*\"]: any page that a user with access to the admin listener opens may use it; name the \
-             origins of your own pages"
-        );
-    }
 }
 
 fn loop_config(config: &Config, loops: usize) -> sealed::Config {

@@ -361,3 +361,28 @@ fn a_hang_up_while_the_program_starts_does_not_end_it_and_is_heard_later() {
     let _ = child.wait();
     assert!(heard && ended.is_none(), "{ended:?}");
 }
+
+#[test]
+fn an_empty_file_is_refused_and_the_log_warns_if_tokens_are_no_longer_needed() {
+    let folder = Folder::new("reload-empty");
+    let keys = "auth.keys = [{ id = \"a\", algorithm = \"HS256\", secret = \"0123456789abcdef0123456789abcdef\" }]\n";
+    let mut server = start(&folder, &format!("log.level = \"info\"\n{keys}"));
+    let subscribe = |server: &Process| Client::connect(server.front).get("/channels/news?wait=0").status;
+    // An editor that does not replace the file as a whole has emptied it.
+    folder.write("ccomet.toml", "");
+    let refused = Client::connect(server.admin).post("/reload", "");
+    assert!(refused.status == 422 && refused.text().contains("it is empty"), "{refused}");
+    assert_eq!(subscribe(&server), 401);
+    folder.write("ccomet.toml", "admin.origins = [\"*\"]\n");
+    assert_eq!(Client::connect(server.admin).post("/reload", "").status, 200);
+    assert_eq!(subscribe(&server), 200);
+    let metrics = Client::connect(server.admin).get("/metrics").to_string();
+    for (result, count) in [("refused", 1), ("applied", 1)] {
+        let line = format!("ccomet_reloads_total{{result=\"{result}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+    server.signal("TERM");
+    let log: Vec<String> = server.errors().map(|line| line.expect("text")).collect();
+    let has = |text| log.iter().any(|line| line.contains("WARN") && line.contains(text));
+    assert!(has("auth has no keys any more") && has("admin.origins is [\"*\"]"), "{log:#?}");
+}

@@ -2,8 +2,29 @@
 
 use ipnet::IpNet;
 
-use super::Config;
+use super::{Admin, Config};
 use crate::core::pattern::Pattern;
+
+impl Admin {
+    /// Logs warnings about access that the settings grant to pages.
+    pub(crate) fn warn(&self) {
+        if !self.keys.is_empty() {
+            return;
+        }
+        if self.forgeable_gets {
+            tracing::warn!(
+                "admin.forgeable_gets is set: any page can make the browser of a user with access to the admin listener publish, \
+                 sign and close channels there"
+            );
+        }
+        if self.allows_any_origin() {
+            tracing::warn!(
+                "admin.origins is [\"*\"]: any page that a user with access to the admin listener opens may use it; name the \
+                 origins of your own pages"
+            );
+        }
+    }
+}
 
 impl Config {
     /// Returns a line for each setting that has no effect, or another one than its text suggests.

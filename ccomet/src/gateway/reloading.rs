@@ -370,6 +370,16 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// Logs warnings about access that only the new settings grant.
+fn warn_of_access(earlier: &Config, config: &Config) {
+    if earlier.auth.has_keys() && !config.auth.has_keys() {
+        tracing::warn!("auth has no keys any more: tokens are ignored from now on, and clients need none");
+    }
+    if config.admin != earlier.admin {
+        config.admin.warn();
+    }
+}
+
 fn log_changes(Changes { applied, needing_restart }: &Changes) {
     if applied.is_empty() {
         tracing::info!(

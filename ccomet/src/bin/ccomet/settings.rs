@@ -123,7 +123,8 @@ pub(crate) fn settings(options: &Options) -> Result<Config, ConfigError> {
 }
 
 /// Returns the settings for a reload, which have been checked. A pipe, from which a start may read
-/// its settings, would not have them again, and could hold up this reload and all later ones.
+/// its settings, would not have them again, and could hold up this reload and all later ones. An
+/// empty file is probably about to be written: its defaults would need no tokens, for example.
 pub(crate) fn settings_again(options: &Options) -> Result<Config, ConfigError> {
     if let Some(path) = options.file(&std::env::vars_os().collect::<Vec<_>>()) {
         let refused = |source| ConfigError::Read { path: path.display().to_string(), source };
@@ -131,6 +132,11 @@ pub(crate) fn settings_again(options: &Options) -> Result<Config, ConfigError> {
         if !metadata.is_file() && !metadata.is_dir() {
             let message = "it is a pipe or a device, and a reload needs a regular file";
             return Err(refused(std::io::Error::new(std::io::ErrorKind::InvalidInput, message)));
+        }
+        if metadata.is_file() && metadata.len() == 0 {
+            let message =
+                "it is empty, and may be about to be written; for defaults alone, write a comment (#) into it";
+            return Err(refused(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, message)));
         }
     }
     settings(options)
