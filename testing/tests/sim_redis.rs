@@ -60,7 +60,7 @@ impl Client {
 
     /// Returns epoch and texts of the channel's messages; `None` if there is no channel.
     fn messages(&mut self, generation: &str) -> Option<(Value, Vec<String>)> {
-        let reply = self.ask(&[&OPEN[..], &[generation, "a", "0", "abcd", "100", "1000"]].concat());
+        let reply = self.ask(&[&OPEN[..], &[generation, "a", "0", "abcd", "100", "1000", "9999"]].concat());
         let Value::Array(reply) = reply else { panic!("{reply:?}") };
         let [_, epoch, _, _, _, Value::Array(messages)] = reply.as_slice() else { return None };
         let text = |message: &Value| match message {

@@ -1,5 +1,7 @@
 //! The functions of the library `ccomet1`, as `functions.lua` in the crate `ccomet` has them.
 
+use std::rc::Rc;
+
 use super::data::{Db, Message};
 use super::resp::Value;
 
@@ -138,7 +140,7 @@ impl<'a> Call<'a> {
 
     fn open(&mut self) -> Result<Value> {
         let (name, creates, random) = (self.arg(1)?, self.arg(2)? == b"1", self.arg(3)?);
-        let (count, ttl_s) = (self.integer(4)?, self.integer(5)?);
+        let (count, ttl_s, bytes_max) = (self.integer(4)?, self.integer(5)?, self.integer(6)?);
         let (m, s) = (self.key(1)?, self.key(2)?);
         let channel = match self.channel(m, Some(random))? {
             Some(channel) => channel,
@@ -147,8 +149,7 @@ impl<'a> Call<'a> {
         };
         self.expire(ttl_s)?;
         let stream = self.db.stream(s).into_iter().flat_map(|stream| stream.messages.iter());
-        let mut messages: Vec<Value> =
-            stream.rev().take(usize::try_from(count).unwrap_or(0)).map(|message| value_of(message)).collect();
+        let mut messages = first_of(stream.rev(), count, bytes_max)?;
         messages.reverse();
         let first = channel.next - self.db.length(s);
         let now = self.db.now.into();
@@ -240,15 +241,7 @@ impl<'a> Call<'a> {
         if backward {
             wanted.reverse();
         }
-        let (mut bytes, mut messages) = (0, Vec::new());
-        for message in &wanted {
-            let (count, is_enough) = (i64::try_from(messages.len()).map_err(|_| Mistake)?, bytes >= bytes_max);
-            bytes += i64::try_from(message.blob.len()).map_err(|_| Mistake)?;
-            if count >= limit || (is_enough || bytes > bytes_max) && count > 0 {
-                break;
-            }
-            messages.push(value_of(message));
-        }
+        let messages = first_of(wanted.iter().copied(), limit, bytes_max)?;
         let (next, now) = (channel.next.into(), self.db.now.into());
         let has_more = Value::Integer(i64::from(messages.len() < wanted.len()));
         let epoch = Value::Bytes(channel.epoch);
@@ -321,6 +314,20 @@ impl<'a> Call<'a> {
         self.keys.iter().skip(1).for_each(|key| self.db.expire(key, ttl_s));
         Ok(status("OK"))
     }
+}
+
+/// Returns the first messages: at most `limit`, and at most `bytes_max` bytes but at least one.
+fn first_of<'a>(wanted: impl Iterator<Item = &'a Rc<Message>>, limit: i64, bytes_max: i64) -> Result<Vec<Value>> {
+    let (mut bytes, mut messages) = (0, Vec::new());
+    for message in wanted {
+        let (count, is_enough) = (i64::try_from(messages.len()).map_err(|_| Mistake)?, bytes >= bytes_max);
+        bytes += i64::try_from(message.blob.len()).map_err(|_| Mistake)?;
+        if count >= limit || (is_enough || bytes > bytes_max) && count > 0 {
+            break;
+        }
+        messages.push(value_of(message));
+    }
+    Ok(messages)
 }
 
 /// Returns a message as an entry of a reply.

@@ -147,7 +147,8 @@ impl Generator {
         }
         let (creates, count) = (self.pick(&["0", "1"]), self.pick(&["0", "1", "5", "100", "-1"]));
         let ttl_s = self.mostly("1000", &["0", "-1", "5000"]);
-        call("open", &keys, &[&generation, name, creates, &random, count, ttl_s])
+        let bytes_max = self.mostly("100000", &["0", "1", "50", "500"]);
+        call("open", &keys, &[&generation, name, creates, &random, count, ttl_s, bytes_max])
     }
 
     fn read(&mut self) -> Command {

@@ -10,7 +10,7 @@ use sealed::fault;
 
 use super::elsewhere::Behind;
 use super::gate::Entrant;
-use super::{Asker, Shard};
+use super::{Asker, Reachability, Shard};
 use crate::core::message::{ChannelName, Message};
 use crate::core::one_or_more::OneOrMore;
 use crate::core::owner::Owner;
@@ -132,7 +132,7 @@ enum UnderWay {
 impl Shard {
     /// Starts a change of a channel, or queues it until its turn.
     pub(super) fn begin_change(&mut self, now: Tick, key: usize, change: Change) {
-        let (is_cut_off, is_given_up) = (self.is_cut_off, self.is_given_up);
+        let (is_cut_off, is_given_up) = (self.is_cut_off(), self.reachability == Reachability::GivenUp);
         if let Some(stored) = self.channels[key].stored.as_mut()
             && (stored.is_busy() || is_cut_off)
         {
@@ -368,7 +368,7 @@ impl Shard {
                 Outcome::Restarted { channel, window } => self.restarted(&channel, &window),
                 Outcome::Page { read, part } => self.has_read(read, part),
                 Outcome::Opened { channel, kept } => self.opened(now, channel, kept),
-                Outcome::Vacant { channel, epoch } => self.found_vacant(now, channel, epoch),
+                Outcome::Vacant { channel, epoch } => self.found_vacant(now, &channel, epoch),
                 Outcome::Names { read, names, has_more } => self.has_listed(now, read, names, has_more),
                 Outcome::CutOff => self.cut_off(),
                 Outcome::GivenUp => self.give_up(),
@@ -402,7 +402,7 @@ impl Shard {
     /// Starts the changes of a channel that wait, as far as it is their turn.
     pub(super) fn continue_changes(&mut self, now: Tick, name: &ChannelName) {
         while let Some(key) = self.key_of(name)
-            && !self.is_cut_off
+            && !self.is_cut_off()
             && self.channels[key].stored.as_ref().is_some_and(|stored| stored.under_way.is_none())
             && let Some(change) = self.take_waiting(key, |_| true)
         {
@@ -470,13 +470,13 @@ impl Shard {
 
     /// Handles the loss of the store.
     fn cut_off(&mut self) {
-        self.is_cut_off = true;
+        self.reachability = Reachability::CutOff;
         self.notify_all_followers(|| ChannelEvent::Interrupted);
     }
 
     /// Refuses all changes that wait for the store, which has been unreachable for long.
     fn give_up(&mut self) {
-        self.is_given_up = true;
+        self.reachability = Reachability::GivenUp;
         let keys: Vec<usize> = self.channels.iter().map(|(key, _)| key).collect();
         for key in keys {
             while let Some(change) = self.take_waiting(key, |_| true) {
@@ -487,7 +487,7 @@ impl Shard {
 
     /// Handles the return of the store, when all changes in progress are settled.
     fn back(&mut self, now: Tick) {
-        (self.is_cut_off, self.is_given_up) = (false, false);
+        self.reachability = Reachability::Reachable;
         self.notify_all_followers(|| ChannelEvent::Resumed);
         let is_waiting = |stored: &Stored| !stored.waiting.is_empty();
         let waiting = self.sources().filter(|channel| channel.stored.as_deref().is_some_and(is_waiting));

@@ -84,7 +84,7 @@ impl Shard {
         let entries = channel.log.since(0).map(|(_, entry)| entry.clone()).collect();
         let (name, epoch, first) = (channel.name.clone(), channel.epoch, channel.log.first());
         let kept_from = channel.kept_from();
-        let is_interrupted = self.is_cut_off && !channel.is_derived();
+        let is_interrupted = self.is_cut_off() && !channel.is_derived();
         self.notify(from, name.clone(), ChannelEvent::Opened(Window { epoch, kept_from, first, entries }));
         if is_interrupted {
             self.notify(from, name, ChannelEvent::Interrupted);

@@ -249,8 +249,8 @@ impl Shard {
 
     /// Continues with what waits for a channel of which nothing is kept, with the epoch that the
     /// store has assigned to it.
-    pub(super) fn found_vacant(&mut self, now: Tick, name: ChannelName, epoch: Epoch) {
-        let Some(queue) = self.gate.take(&name) else {
+    pub(super) fn found_vacant(&mut self, now: Tick, name: &ChannelName, epoch: Epoch) {
+        let Some(queue) = self.gate.take(name) else {
             debug_assert!(false, "{name} was not to be opened");
             return;
         };
@@ -258,8 +258,8 @@ impl Shard {
         self.gate.assigned = Some(epoch);
         self.pass_queue(now, name.clone(), queue, Ok(()));
         self.gate.assigned = None;
-        if !self.names.contains_key(&name) && !self.gate.queues.contains_key(&name) {
-            self.store.forget(&name);
+        if !self.names.contains_key(name) && !self.gate.queues.contains_key(name) {
+            self.store.forget(name);
         }
     }
 

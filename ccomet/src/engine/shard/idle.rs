@@ -98,7 +98,7 @@ impl Shard {
     }
 
     fn may_be_unloaded(&self, channel: &ChannelState, now: Tick) -> bool {
-        channel.is_unloadable(now.loop_time) && !self.is_cut_off && !self.is_filling()
+        channel.is_unloadable(now.loop_time) && !self.is_cut_off() && !self.is_filling()
     }
 
     /// Adds a channel to those that make room at the limit.

@@ -123,6 +123,16 @@ impl ChannelState {
     }
 }
 
+/// Whether the store can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reachability {
+    Reachable,
+    /// Changes wait until it can be reached again.
+    CutOff,
+    /// It has been unreachable for so long that changes are refused.
+    GivenUp,
+}
+
 /// Identifies a request: the loop that sent it, and the loop's own id for it.
 #[derive(Debug, Clone, Copy)]
 struct Asker {
@@ -170,10 +180,7 @@ pub(crate) struct Shard {
     /// Set if the store keeps messages elsewhere than in memory.
     is_stored: bool,
     gate: Gate,
-    /// Set while the store is unreachable.
-    is_cut_off: bool,
-    /// Set while it has been unreachable for so long that changes are refused.
-    is_given_up: bool,
+    reachability: Reachability,
     /// The bytes of the changes of all channels that wait for their turns.
     waiting_bytes: usize,
     /// The reads that the store has not finished.
@@ -217,8 +224,7 @@ impl Shard {
             is_stored: store.window_max().is_some(),
             store,
             gate: Gate::default(),
-            is_cut_off: false,
-            is_given_up: false,
+            reachability: Reachability::Reachable,
             waiting_bytes: 0,
             reads: Slab::new(),
             unread: Vec::new(),
@@ -404,6 +410,10 @@ impl Shard {
         if self.broadcasts.is_empty() {
             self.broadcasts.shrink_to_fit();
         }
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.reachability != Reachability::Reachable
     }
 
     fn shards(&self) -> usize {

@@ -40,10 +40,7 @@ impl RedisStore {
             // They are of a connection that this store has given up.
             LinkEvent::Reply(_) | LinkEvent::Push(_) if self.connection.is_none() => {}
             LinkEvent::Reply(value) => {
-                let Some(pending) = self.pending.pop_front() else {
-                    return self.reset(now, "Redis sent a reply to no command");
-                };
-                if let Err(why) = self.on_reply(now, pending, value) {
+                if let Err(why) = self.on_reply(now, value) {
                     self.reset(now, why);
                 }
             }
@@ -150,7 +147,8 @@ impl RedisStore {
         names.sort_unstable();
         connection.waiting = names.into();
         for pattern in self.patterns.clone() {
-            self.subscribe("PSUBSCRIBE", self.keys.topics_of(&pattern));
+            let topic = self.keys.topics_of(&pattern);
+            self.subscribe("PSUBSCRIBE", &topic);
         }
         self.catch_up_on();
     }
@@ -167,7 +165,8 @@ impl RedisStore {
                 self.send_open(Pending::Open { channel: channel.clone() }, &channel, creates);
             } else if self.channels.contains_key(&channel) {
                 connection.under_way += 1;
-                self.subscribe("SUBSCRIBE", self.keys.topic(channel.as_str()));
+                let topic = self.keys.topic(channel.as_str());
+                self.subscribe("SUBSCRIBE", &topic);
                 self.read_missed(&channel);
             }
         }

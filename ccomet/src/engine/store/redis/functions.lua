@@ -107,25 +107,51 @@ local function hello(keys, args)
     return { 'OK', gen, now }
 end
 
--- G M S L / gen name create(0|1) random count ttl_s → OK epoch next first now messages
--- The newest `count` messages, in ascending order.
+-- Returns messages from number `from` on, upwards or downwards (`step` is 1 or -1): at most `limit`,
+-- and at most `bytes_max` bytes but at least one message. Reads the stream in pieces.
+local function page(s, from, step, limit, bytes_max, average)
+    local messages, bytes = {}, 0
+    while #messages < limit do
+        local likely = math.floor((bytes_max - bytes) / math.max(average, 1)) + 1
+        local size = math.min(limit - #messages, 100, likely)
+        local id = string.format('%d-0', from + 1)
+        local entries
+        if step > 0 then
+            entries = redis.call('XRANGE', s, id, '+', 'COUNT', size)
+        else
+            entries = redis.call('XREVRANGE', s, id, '-', 'COUNT', size)
+        end
+        for _, entry in ipairs(entries) do
+            local next = message(entry)
+            bytes = bytes + #next[4]
+            if bytes > bytes_max and #messages > 0 then return messages end
+            messages[#messages + 1] = next
+            from = next[1] + step
+            if bytes >= bytes_max then return messages end
+        end
+        if #entries < size or from < 0 then break end
+    end
+    return messages
+end
+
+-- G M S L / gen name create(0|1) random count ttl_s bytes_max → OK epoch next first now messages
+-- The newest messages, in ascending order: at most `count`, and at most `bytes_max` bytes but at
+-- least one.
 local function open(keys, args)
     local gen, name, random, count, ttl_s = args[1], args[2], args[4], tonumber(args[5]), args[6]
+    local bytes_max = tonumber(args[7])
     local g, m, s = keys[1], keys[2], keys[3]
     if is_stale(g, gen) then return { 'STALE' } end
     local now = time()
-    local epoch, next = current(fields_of(m), g, m, gen, now, random)
+    local epoch, next, average = current(fields_of(m), g, m, gen, now, random)
     if not epoch then
         if args[3] ~= '1' then return { 'ABSENT' } end
-        epoch, next = make(keys, gen, name, now, random)
+        epoch, next, average = make(keys, gen, name, now, random)
     end
     expire(m, s, ttl_s)
-    local messages = {}
-    if count > 0 then
-        local entries = redis.call('XREVRANGE', s, '+', '-', 'COUNT', count)
-        for i = #entries, 1, -1 do messages[#messages + 1] = message(entries[i]) end
-    end
-    return { 'OK', epoch, next, next - redis.call('XLEN', s), now, messages }
+    local newest, messages = page(s, next - 1, -1, count, bytes_max, average), {}
+    for i = #newest, 1, -1 do messages[#messages + 1] = newest[i] end
+    return { 'OK', epoch, next, next - call('XLEN', s), now, messages }
 end
 
 -- Returns, for each key from K on, the number of the message that it was used for in this epoch;
@@ -193,33 +219,6 @@ local function publish(keys, args)
     end
     expire(m, s, ttl_s)
     return { 'OK', epoch, next - call('XLEN', s), now, numbers, is_new }
-end
-
--- Returns messages from number `from` on, upwards or downwards (`step` is 1 or -1): at most `limit`,
--- and at most `bytes_max` bytes but at least one message. Reads the stream in pieces.
-local function page(s, from, step, limit, bytes_max, average)
-    local messages, bytes = {}, 0
-    while #messages < limit do
-        local likely = math.floor((bytes_max - bytes) / math.max(average, 1)) + 1
-        local size = math.min(limit - #messages, 100, likely)
-        local id = string.format('%d-0', from + 1)
-        local entries
-        if step > 0 then
-            entries = redis.call('XRANGE', s, id, '+', 'COUNT', size)
-        else
-            entries = redis.call('XREVRANGE', s, id, '-', 'COUNT', size)
-        end
-        for _, entry in ipairs(entries) do
-            local next = message(entry)
-            bytes = bytes + #next[4]
-            if bytes > bytes_max and #messages > 0 then return messages end
-            messages[#messages + 1] = next
-            from = next[1] + step
-            if bytes >= bytes_max then return messages end
-        end
-        if #entries < size or from < 0 then break end
-    end
-    return messages
 end
 
 -- G M S / gen epoch random begin limit bytes_max backward(0|1)

@@ -108,8 +108,8 @@ impl Call {
         self
     }
 
-    pub(super) fn number(self, number: impl ToString) -> Self {
-        self.arg(number.to_string())
+    pub(super) fn number(self, number: impl std::fmt::Display) -> Self {
+        self.arg(format!("{number}"))
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

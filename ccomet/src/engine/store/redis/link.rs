@@ -131,7 +131,9 @@ impl Link {
     /// of a sentence about Redis.
     fn fail(&mut self, cx: &mut Context<Self>, fault: &str) {
         if let Some(Attempt { id, phase, .. }) = self.attempt.take() {
-            cx.abort(id);
+            // Commands that Redis has not read must not be executed after those of the next
+            // connection.
+            cx.reset(id);
             self.note_end(cx, &phase);
         }
         self.retry(cx, fault);

@@ -55,6 +55,10 @@ use crate::engine::Tick;
 const COMMANDS_MAX: usize = 10_000;
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// The bytes of the newest messages of a channel that are in memory when it is opened. One message
+/// may have more.
+const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// How long changes and requests wait for an unreachable Redis before they are refused.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -261,7 +265,8 @@ impl RedisStore {
 
     /// Sends the call that opens a channel, after the subscription to its topic.
     fn send_open(&mut self, pending: Pending, channel: &ChannelName, creates: bool) {
-        self.subscribe("SUBSCRIBE", self.keys.topic(channel.as_str()));
+        let topic = self.keys.topic(channel.as_str());
+        self.subscribe("SUBSCRIBE", &topic);
         self.send_open_only(pending, channel, creates);
     }
 
@@ -278,13 +283,14 @@ impl RedisStore {
             .number(u8::from(creates))
             .arg(random)
             .number(self.settings.window_max)
-            .number(self.ttl());
+            .number(self.ttl())
+            .number(WINDOW_BYTES_MAX);
         self.call(pending, &call);
     }
 
     /// Changes the subscriptions. Redis confirms them by notices, not by replies.
-    fn subscribe(&mut self, command: &str, topic: Vec<u8>) {
-        resp::encode(&mut self.batch.0, &[command.as_bytes(), &topic]);
+    fn subscribe(&mut self, command: &str, topic: &[u8]) {
+        resp::encode(&mut self.batch.0, &[command.as_bytes(), topic]);
     }
 
     /// Sends the change in progress of a channel.
@@ -338,7 +344,8 @@ impl RedisStore {
     /// Stops to follow a channel.
     fn drop_channel(&mut self, channel: &ChannelName) {
         if self.channels.remove(channel).is_some() && self.connection.is_some() {
-            self.subscribe("UNSUBSCRIBE", self.keys.topic(channel.as_str()));
+            let topic = self.keys.topic(channel.as_str());
+            self.subscribe("UNSUBSCRIBE", &topic);
         }
     }
 
@@ -413,14 +420,16 @@ impl Store for RedisStore {
         }
         self.patterns.push(pattern.clone());
         if self.generation().is_some() {
-            self.subscribe("PSUBSCRIBE", self.keys.topics_of(pattern));
+            let topic = self.keys.topics_of(pattern);
+            self.subscribe("PSUBSCRIBE", &topic);
         }
     }
 
     fn unfollow_pattern(&mut self, pattern: &ChannelName) {
         self.patterns.retain(|followed| followed != pattern);
         if self.generation().is_some() {
-            self.subscribe("PUNSUBSCRIBE", self.keys.topics_of(pattern));
+            let topic = self.keys.topics_of(pattern);
+            self.subscribe("PUNSUBSCRIBE", &topic);
         }
     }
 

@@ -23,7 +23,7 @@ const NOT_UNDERSTOOD: Broken = Cow::Borrowed("a reply of Redis is not what its f
 const NEW_GENERATION: Broken = Cow::Borrowed("the data in Redis were replaced or deleted");
 
 /// Errors of Redis after which the connection is of no use.
-const FATAL: [&str; 9] = [
+const FATAL: [&str; 10] = [
     "LOADING",
     "READONLY",
     "MASTERDOWN",
@@ -32,6 +32,7 @@ const FATAL: [&str; 9] = [
     "NOAUTH",
     "NOREPLICAS",
     "UNKILLABLE",
+    "MISCONF",
     "ERR Function not found",
 ];
 
@@ -57,8 +58,10 @@ enum Answer {
 }
 
 impl RedisStore {
-    pub(super) fn on_reply(&mut self, now: Tick, pending: Pending, value: Value) -> Result<(), Broken> {
+    pub(super) fn on_reply(&mut self, now: Tick, value: Value) -> Result<(), Broken> {
+        // If the connection is given up, the command is one of those without reply.
         let answer = self.answer(value)?;
+        let pending = self.pending.pop_front().ok_or("a reply of Redis belongs to no command")?;
         match pending {
             Pending::Ignored => {}
             Pending::Greeting | Pending::Check => {
@@ -145,11 +148,13 @@ impl RedisStore {
                 });
             }
             Answer::Absent => {
-                self.subscribe("UNSUBSCRIBE", self.keys.topic(channel.as_str()));
+                let topic = self.keys.topic(channel.as_str());
+                self.subscribe("UNSUBSCRIBE", &topic);
                 self.outcomes.push_back(Outcome::Opened { channel, kept: Ok(None) });
             }
             Answer::Refused | Answer::KeyReused => {
-                self.subscribe("UNSUBSCRIBE", self.keys.topic(channel.as_str()));
+                let topic = self.keys.topic(channel.as_str());
+                self.subscribe("UNSUBSCRIBE", &topic);
                 self.outcomes.push_back(Outcome::Opened { channel, kept: Err(Unreadable) });
             }
         }
@@ -162,10 +167,16 @@ impl RedisStore {
         let Some(own) = mirror.in_progress.take() else { return Ok(()) };
         let kept = match (answer, &own.change) {
             (Answer::KeyReused, _) => Err(NotKept::KeyReused),
-            (Answer::Refused, _) => Err(NotKept::Unavailable),
+            (Answer::Refused, _) | (Answer::Absent, super::OwnedChange::Append(_)) => Err(NotKept::Unavailable),
             (Answer::Ok(mut elements), super::OwnedChange::Append(_)) => {
-                let reply = elements.publication().ok_or(NOT_UNDERSTOOD)?;
-                return self.has_published(channel, own, reply);
+                let reply = elements.publication().filter(|reply| reply.numbers.len() == own.messages().len());
+                if let Some(reply) = reply {
+                    self.has_published(channel, own, reply);
+                    return Ok(());
+                }
+                // The next connection finds out what became of it.
+                mirror.in_progress = Some(own);
+                return Err(NOT_UNDERSTOOD);
             }
             // A channel that is gone is cleared and removed.
             (Answer::Ok(_) | Answer::Absent, super::OwnedChange::Clear) => {
@@ -173,7 +184,6 @@ impl RedisStore {
                 Ok(())
             }
             (Answer::Ok(_) | Answer::Absent, super::OwnedChange::Remove) => Ok(()),
-            (Answer::Absent, super::OwnedChange::Append(_)) => return Err(NOT_UNDERSTOOD),
         };
         self.outcomes.push_back(Outcome::Changed { channel: channel.clone(), kept });
         if is_removed && kept.is_err() {
@@ -182,10 +192,7 @@ impl RedisStore {
         Ok(())
     }
 
-    fn has_published(&mut self, channel: &ChannelName, own: InProgress, reply: PublishReply) -> Result<(), Broken> {
-        if reply.numbers.len() != own.messages().len() {
-            return Err(NOT_UNDERSTOOD);
-        }
+    fn has_published(&mut self, channel: &ChannelName, own: InProgress, reply: PublishReply) {
         let first_new = reply.numbers.iter().find(|(_, is_new)| *is_new).map(|(number, _)| *number);
         if self.epoch_of(channel) != Some(reply.epoch) && first_new == Some(0) {
             // Another server has removed the channel, and this publication has created it again.
@@ -193,11 +200,10 @@ impl RedisStore {
             self.restart(channel, window);
         }
         let window_max = self.settings.window_max;
-        let Some(mirror) = self.channels.get_mut(channel) else { return Ok(()) };
+        let Some(mirror) = self.channels.get_mut(channel) else { return };
         if mirror.epoch != reply.epoch || first_new.is_some_and(|first| first != mirror.next()) {
             mirror.in_progress = Some(own);
-            self.look_again(channel);
-            return Ok(());
+            return self.look_again(channel);
         }
         let time = UnixMillis::from_millis(reply.time);
         let timed = |message: &Arc<Message>| {
@@ -217,21 +223,21 @@ impl RedisStore {
         mirror.note_oldest(reply.first);
         self.refusal = None;
         self.outcomes.push_back(Outcome::Numbered { channel: channel.clone(), messages });
-        Ok(())
     }
 
     fn has_part(&mut self, now: Tick, of: (u32, PartRange, Epoch), answer: Answer) -> Result<(), Broken> {
         let (read, range, epoch) = of;
-        let part = match answer {
-            Answer::Ok(mut elements) => {
-                let reply = elements.channel().ok_or(NOT_UNDERSTOOD)?;
-                Ok(if reply.epoch == epoch { self.part(now, range, reply) } else { Part::empty_at(range.begin) })
-            }
-            Answer::Absent => Ok(Part::empty_at(range.begin)),
-            Answer::KeyReused | Answer::Refused => Err(Unreadable),
+        let (part, result) = match answer {
+            Answer::Ok(mut elements) => match elements.channel() {
+                Some(reply) if reply.epoch == epoch => (Ok(self.part(now, range, reply)), Ok(())),
+                Some(_) => (Ok(Part::empty_at(range.begin)), Ok(())),
+                None => (Err(Unreadable), Err(NOT_UNDERSTOOD)),
+            },
+            Answer::Absent => (Ok(Part::empty_at(range.begin)), Ok(())),
+            Answer::KeyReused | Answer::Refused => (Err(Unreadable), Ok(())),
         };
         self.outcomes.push_back(Outcome::Page { read, part });
-        Ok(())
+        result
     }
 
     fn part(&mut self, now: Tick, range: PartRange, reply: ChannelReply) -> Part {
@@ -251,11 +257,17 @@ impl RedisStore {
 
     fn has_names(&mut self, read: u32, of: (super::NameRange, Vec<KeptSummary>), answer: Answer) -> Result<(), Broken> {
         let (mut range, mut found) = of;
-        let Answer::Ok(mut elements) = answer else {
-            self.outcomes.push_back(Outcome::Names { read, names: Err(Unreadable), has_more: false });
-            return Ok(());
+        let (listed, result) = match answer {
+            Answer::Ok(mut elements) => match elements.names() {
+                Some(listed) => (Some(listed), Ok(())),
+                None => (None, Err(NOT_UNDERSTOOD)),
+            },
+            _ => (None, Ok(())),
         };
-        let (names, has_more) = elements.names().ok_or(NOT_UNDERSTOOD)?;
+        let Some((names, has_more)) = listed else {
+            self.outcomes.push_back(Outcome::Names { read, names: Err(Unreadable), has_more: false });
+            return result;
+        };
         if let Some(last) = names.last() {
             range.after = String::from_utf8_lossy(&last.name).into();
         }
