@@ -83,4 +83,9 @@ pub(super) enum PatternMessage {
     Forget {
         pattern: ChannelName,
     },
+    /// Messages of the pattern may be missing from here on.
+    Break {
+        pattern: ChannelName,
+        run: u64,
+    },
 }

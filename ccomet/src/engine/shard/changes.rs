@@ -17,7 +17,6 @@ use crate::core::owner::Owner;
 use crate::core::position::Spot;
 use crate::core::time::LoopTime;
 use crate::core::window::MessageLog;
-use crate::engine::peer::{Parcel, ToLoop};
 use crate::engine::store::{self, NotKept, NumberedMessage, Outcome, Submitted};
 use crate::engine::{ChannelEvent, Refusal, Reply, Tick, Window};
 
@@ -115,6 +114,10 @@ impl Stored {
     #[cfg(feature = "sim")]
     pub(super) fn waiting_bytes(&self) -> usize {
         self.waiting.iter().map(Change::bytes).sum()
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -466,42 +469,5 @@ impl Shard {
             let to = self.channels[key].attached[index].to;
             self.notify(to, name.clone(), ChannelEvent::Restarted(window.clone()));
         }
-    }
-
-    /// Handles the loss of the store.
-    fn cut_off(&mut self) {
-        self.reachability = Reachability::CutOff;
-        self.notify_all_followers(|| ChannelEvent::Interrupted);
-    }
-
-    /// Refuses all changes that wait for the store, which has been unreachable for long.
-    fn give_up(&mut self) {
-        self.reachability = Reachability::GivenUp;
-        let keys: Vec<usize> = self.channels.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            while let Some(change) = self.take_waiting(key, |_| true) {
-                self.refuse_change(&change, Refusal::Unavailable);
-            }
-        }
-    }
-
-    /// Handles the return of the store, when all changes in progress are settled.
-    fn back(&mut self, now: Tick) {
-        self.reachability = Reachability::Reachable;
-        self.notify_all_followers(|| ChannelEvent::Resumed);
-        let is_waiting = |stored: &Stored| !stored.waiting.is_empty();
-        let waiting = self.sources().filter(|channel| channel.stored.as_deref().is_some_and(is_waiting));
-        for name in waiting.map(|channel| channel.name.clone()).collect::<Vec<_>>() {
-            self.continue_changes(now, &name);
-        }
-    }
-
-    fn notify_all_followers(&mut self, event: impl Fn() -> ChannelEvent) {
-        let mut notices = Vec::new();
-        for channel in self.sources() {
-            let message = || Parcel::Loop(ToLoop::Channel(channel.name.clone(), event()));
-            notices.extend(channel.attached.iter().map(|follower| (follower.to, message())));
-        }
-        self.outbox.append(&mut notices);
     }
 }

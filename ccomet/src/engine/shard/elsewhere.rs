@@ -75,6 +75,8 @@ impl Shard {
     /// Continues a channel with the window after messages that are gone. Its followers learn how
     /// many they have missed.
     pub(super) fn skip_to(&mut self, key: usize, window: &Window) {
+        let name = self.channels[key].name.clone();
+        self.break_patterns(Some(&name));
         self.deliver_to_all(key);
         self.change(key, |channel, dropped| {
             channel.log.drop_before(channel.log.next(), |message| dropped.note(&message));

@@ -22,11 +22,13 @@ mod lookup;
 mod names;
 mod owners;
 mod pages;
+mod pattern_breaks;
 mod patterns;
 mod peer_window;
 mod presence;
 mod publishing;
 mod ranks;
+mod reachability;
 mod shared;
 mod work;
 
@@ -51,6 +53,7 @@ use patterns::{PatternChannel, PatternFeed};
 use peer_window::PeerWindow;
 use presence::{Leaving, Presence};
 use publishing::Reach;
+use reachability::Reachability;
 use shared::SharedPayloads;
 use work::Work;
 
@@ -121,16 +124,6 @@ impl ChannelState {
     fn kept_from(&self) -> u64 {
         self.stored.as_ref().map_or(self.log.first(), |stored| stored.kept_from)
     }
-}
-
-/// Whether the store can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reachability {
-    Reachable,
-    /// Changes wait until it can be reached again.
-    CutOff,
-    /// It has been unreachable for so long that changes are refused.
-    GivenUp,
 }
 
 /// Identifies a request: the loop that sent it, and the loop's own id for it.
@@ -410,10 +403,6 @@ impl Shard {
         if self.broadcasts.is_empty() {
             self.broadcasts.shrink_to_fit();
         }
-    }
-
-    fn is_cut_off(&self) -> bool {
-        self.reachability != Reachability::Reachable
     }
 
     fn shards(&self) -> usize {

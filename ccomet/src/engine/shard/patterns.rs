@@ -34,17 +34,17 @@ use crate::engine::{Refusal, Tick};
 #[derive(Debug)]
 pub(super) struct PatternChannel {
     /// The lifetime of the pattern, counted on this shard.
-    run: u64,
+    pub(super) run: u64,
     /// The number of shards that have not sent their backfill yet.
-    missing: usize,
+    pub(super) missing: usize,
     /// The backfills, each message with the time by which messages are sorted.
-    backfilled: Vec<(UnixMillis, Arc<Message>)>,
+    pub(super) backfilled: Vec<(UnixMillis, Arc<Message>)>,
     /// Messages published since the pattern started, which wait for the backfills.
-    held: VecDeque<Arc<Message>>,
-    held_bytes: usize,
+    pub(super) held: VecDeque<Arc<Message>>,
+    pub(super) held_bytes: usize,
     /// Set if some of these were dropped. Then the older messages must be dropped too; otherwise
     /// there would be a hole.
-    is_feed_truncated: bool,
+    pub(super) is_feed_truncated: bool,
     /// Loops that wait to follow the channel.
     attaching: Vec<usize>,
 }
@@ -52,14 +52,14 @@ pub(super) struct PatternChannel {
 /// A pattern to which a shard forwards messages.
 #[derive(Debug)]
 pub(super) struct PatternFeed {
-    name: ChannelName,
-    pattern: Pattern,
+    pub(super) name: ChannelName,
+    pub(super) pattern: Pattern,
     /// The shard of the pattern's channel.
-    to: usize,
+    pub(super) to: usize,
     /// The lifetime of the pattern there.
-    run: u64,
+    pub(super) run: u64,
     /// Messages to forward.
-    feed: Vec<Arc<Message>>,
+    pub(super) feed: Vec<Arc<Message>>,
     /// The search for the backfill, until it is complete.
     filling: Option<Box<Backfill>>,
 }
@@ -211,6 +211,7 @@ impl Shard {
             PatternMessage::Backfill { pattern, run, entries } => self.fill(now, &pattern, run, entries),
             PatternMessage::Feed { pattern, run, entries } => self.feed(now, &pattern, run, entries),
             PatternMessage::Forget { pattern } => self.forget(&pattern),
+            PatternMessage::Break { pattern, run } => self.begin_pattern_anew(now, &pattern, run),
         }
     }
 
@@ -355,19 +356,6 @@ impl Shard {
         }
     }
 
-    /// Adds messages that another server has published to the patterns that match their channel,
-    /// which is not in memory here.
-    pub(super) fn pass_by(&mut self, name: &ChannelName, messages: Vec<(Spot, Arc<Message>)>) {
-        let rules = &self.limits.rules;
-        let kept_for = rules.bounds(rules.find(name)).history.kept_for;
-        for (spot, message) in messages {
-            let copy = gathered(&message, name, spot, too_old(&message, kept_for));
-            for followed in self.followed.iter_mut().filter(|followed| followed.pattern.matches(name.as_str())) {
-                followed.feed.push(copy.clone());
-            }
-        }
-    }
-
     /// Forwards the messages that were added to patterns.
     pub(super) fn send_feeds(&mut self) {
         for followed in self.followed.iter_mut().filter(|followed| !followed.feed.is_empty()) {
@@ -471,13 +459,13 @@ impl Shard {
 }
 
 /// Returns when a channel that keeps messages for `kept_for` drops this message.
-fn too_old(message: &Message, kept_for: Duration) -> UnixMillis {
+pub(super) fn too_old(message: &Message, kept_for: Duration) -> UnixMillis {
     message.time().plus(kept_for).plus(Duration::from_millis(1))
 }
 
 /// Returns a message as a pattern's channel has it: it names its own channel, and expires when that
 /// channel drops it.
-fn gathered(message: &Message, channel: &ChannelName, spot: Spot, too_old: UnixMillis) -> Arc<Message> {
+pub(super) fn gathered(message: &Message, channel: &ChannelName, spot: Spot, too_old: UnixMillis) -> Arc<Message> {
     let mut copy = message.clone();
     copy.share();
     let extra = copy.extra_mut();

@@ -151,7 +151,7 @@ local function open(keys, args)
     expire(m, s, ttl_s)
     local newest, messages = page(s, next - 1, -1, count, bytes_max, average), {}
     for i = #newest, 1, -1 do messages[#messages + 1] = newest[i] end
-    return { 'OK', epoch, next, next - call('XLEN', s), now, messages }
+    return { 'OK', epoch, next, next - redis.call('XLEN', s), now, messages }
 end
 
 -- Returns, for each key from K on, the number of the message that it was used for in this epoch;

@@ -17,6 +17,7 @@
 //! epochs, so that readers are notified of a gap.
 
 mod catching_up;
+mod changes;
 mod faults;
 mod handshake;
 mod keys;
@@ -42,7 +43,7 @@ use self::port::{LinkEvent, ToLink};
 pub(crate) use self::port::{LinkEvents, LinkPort};
 pub(crate) use self::settings::LinkSettings;
 use super::{ChannelPlace, NameRange, NotKept, Opened, Outcome, PartRange, Store, StoreChange, Submitted};
-use super::{KeptSummary, Unreadable, digest};
+use super::{KeptSummary, Unreadable};
 use crate::core::health::HealthProblem;
 use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
@@ -291,54 +292,6 @@ impl RedisStore {
     /// Changes the subscriptions. Redis confirms them by notices, not by replies.
     fn subscribe(&mut self, command: &str, topic: &[u8]) {
         resp::encode(&mut self.batch.0, &[command.as_bytes(), topic]);
-    }
-
-    /// Sends the change in progress of a channel.
-    fn send_change(&mut self, channel: &ChannelName) {
-        let Some(mirror) = self.channels.get_mut(channel) else { return };
-        let limits = mirror.limits;
-        let Some(in_progress) = &mut mirror.in_progress else { return };
-        in_progress.is_sent = true;
-        let token = in_progress.token.clone();
-        let change = std::mem::replace(&mut in_progress.change, OwnedChange::Clear);
-        let name = channel.as_str();
-        let topic = self.keys.topic(name);
-        let random = self.random_digits();
-        let call = match &change {
-            OwnedChange::Append(messages) => {
-                let (call, generation) = self.begin("ccomet1_publish");
-                let mut call = call.key(self.keys.state(name)).key(self.keys.stream(name)).key(self.keys.list());
-                let (keys, places) = self.keys.of_messages(name, messages.iter().map(|message| &**message));
-                for key in keys {
-                    call = call.key(key);
-                }
-                let messages_max = limits.map_or(u64::MAX >> 1, |limits| limits.messages_max.max(1) as u64);
-                call = call.arg(generation).arg(name).arg(topic).arg(random).arg(token.as_bytes());
-                call = call.number(messages_max).number(self.ttl()).number(self.settings.key_age.as_secs().max(1));
-                call = call.number(messages.len());
-                for (message, place) in messages.iter().zip(places) {
-                    let mut bytes = Vec::with_capacity(message.payload.len() + 64);
-                    super::binary::put_message(&mut bytes, message);
-                    call = call.arg(bytes).number(place);
-                    call = if place > 0 { call.number(digest(message)) } else { call.arg("") };
-                }
-                call
-            }
-            OwnedChange::Clear => {
-                let (call, generation) = self.begin("ccomet1_clear");
-                let call = call.key(self.keys.state(name)).key(self.keys.stream(name));
-                call.arg(generation).arg(topic).arg(token.as_bytes()).arg(random)
-            }
-            OwnedChange::Remove => {
-                let (call, generation) = self.begin("ccomet1_remove");
-                let call = call.key(self.keys.state(name)).key(self.keys.stream(name)).key(self.keys.list());
-                call.arg(generation).arg(name).arg(topic).arg(token.as_bytes())
-            }
-        };
-        if let Some(in_progress) = self.channels.get_mut(channel).and_then(|mirror| mirror.in_progress.as_mut()) {
-            in_progress.change = change;
-        }
-        self.call(Pending::Change { channel: channel.clone() }, &call);
     }
 
     /// Stops to follow a channel.
