@@ -51,7 +51,12 @@ impl World {
         self.place.sim.note("nothing is slow from here");
         self.place.sim.set_faults(Faults { interleave: 0.5, double_wake: 0.2, ..Faults::default() });
         // The way to Redis, to open a channel and to publish, is as long as that to the server.
-        let prompt = if self.site.is_some() { 2 * PROMPT } else { PROMPT };
+        // A narrow network carries a window of messages in many round trips.
+        let prompt = match self.site {
+            Some(_) if self.place.is_narrow => 10 * PROMPT,
+            Some(_) => 2 * PROMPT,
+            None => PROMPT,
+        };
         for round in 0..10 {
             let ask = |n: usize| {
                 let channel = self.place.channels[n % self.place.channels.len()].clone();
