@@ -38,6 +38,7 @@ fn has_stream() -> bool {
 
 const HTTP: &str = include_str!("../nginx/ccomet.conf");
 const STREAM: &str = include_str!("../nginx/stream.conf");
+const UPSTREAM: &str = include_str!("../nginx/upstream.conf");
 const OPERATING: &str = include_str!("../OPERATING.md");
 
 /// The kind of proxy that nginx is.
@@ -132,7 +133,7 @@ fn whole(kind: Kind, load: &str, folder: &Path, listen: SocketAddr, front: Socke
 }
 
 fn the_shown_configurations_are_the_tested_ones_and_outlast_any_silence() {
-    for configuration in [HTTP, STREAM] {
+    for configuration in [HTTP, STREAM, UPSTREAM] {
         assert!(OPERATING.contains(configuration), "OPERATING.md shows this:\n{configuration}");
     }
     let Config { times, icomet, limits, .. } = Config::default();
@@ -141,7 +142,9 @@ fn the_shown_configurations_are_the_tested_ones_and_outlast_any_silence() {
         assert!(silences.into_iter().all(|silence| silence + 20 <= limit), "{silences:?} in {limit}");
     }
     assert!(seconds(STREAM, "proxy_timeout") > times.keep_alive_s);
-    assert!(seconds(HTTP, "keepalive_timeout") < times.keep_alive_s, "nginx gives connections up first");
+    for upstream in [HTTP, UPSTREAM] {
+        assert!(seconds(upstream, "keepalive_timeout") < times.keep_alive_s, "nginx gives connections up first");
+    }
     assert!(HTTP.contains("client_max_body_size 2m;") && limits.request_bytes_max * 2 <= 2 * 1024 * 1024);
 }
 
