@@ -103,13 +103,14 @@ settings! {
         age_max_s: u64 = 86_400 s, [1 s..];
         /// Bytes that all channels of the process keep in memory together; each loop has an equal
         /// share for its own channels. Beyond it, the client whose channels keep most loses its
-        /// oldest messages. With a store on disk, these messages leave the memory only, and are
-        /// read from the disk. *Limits* in OPERATING.md says what counts, and whose channels come
-        /// last.
+        /// oldest messages. With a store on disk or in Redis, these messages leave the memory only,
+        /// and are read from the store. *Limits* in OPERATING.md says what counts, and whose
+        /// channels come last.
         total_bytes_max: usize = 256 MiB, [1 B..];
         /// Idempotency keys of all channels together; each loop has an equal share for its own
         /// channels. Beyond it, the oldest keys are dropped, those of the publisher with most keys
-        /// first. A retry is recognised as long as its key is known.
+        /// first. A retry is recognised as long as its key is known. The number of keys in a Redis
+        /// is not limited.
         keys_max: usize = 65_536, [1..];
         /// Time for which an idempotency key is known, if it is not dropped before (`keys_max`).
         keys_age_max_s: u64 = 300 s, [1..=86_400 s];
