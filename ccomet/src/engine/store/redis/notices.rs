@@ -102,8 +102,9 @@ impl RedisStore {
         let messages: Vec<Arc<Message>> = messages.iter().map(|bytes| self.message(bytes, time)).collect();
         let window_max = self.settings.window_max;
         let Some(mirror) = self.channels.get_mut(channel) else { return };
-        if epoch != mirror.epoch && first == 0 {
-            // The channel was removed and created again.
+        if epoch != mirror.epoch && first == 0 && mirror.is_removed {
+            // Another server has created the channel again. Without a notice of the removal, the
+            // generation may be another one.
             return self.restart(channel, Window { epoch, kept_from: 0, first, entries: messages });
         }
         if epoch != mirror.epoch || first > mirror.next() {
