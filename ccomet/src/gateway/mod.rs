@@ -153,7 +153,7 @@ pub(crate) struct Gateway {
     disk_store: Option<Arc<SharedStore>>,
     /// The link to Redis, until it is started.
     #[cfg(feature = "redis")]
-    link: Option<Link>,
+    link: Option<Box<Link>>,
     answering: Answering,
     preflight: Cors,
     admin_preflight: Cors,

@@ -78,7 +78,7 @@ impl Gateway {
     /// Starts the link, if the store has one.
     pub(super) fn start_link(&mut self, http: &mut Http<'_, Self>) {
         if let Some(link) = self.link.take()
-            && let Err(error) = http.add_service(Link::config(), link)
+            && let Err(error) = http.add_service(Link::config(), *link)
         {
             tracing::error!("the connection to Redis cannot be started: {error}");
         }

@@ -175,7 +175,7 @@ impl Gateway {
         let (store, link) = match &shared.redis {
             Some(redis) => {
                 let (store, link) = redis.make_store(&place);
-                (store, Some(link))
+                (store, Some(Box::new(link)))
             }
             None => (shared.make_store(&place), None),
         };

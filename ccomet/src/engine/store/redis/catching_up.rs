@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use sealed::fault;
 use tracing::info;
 
 use super::mirror::{Mirror, OwnedChange};
@@ -98,6 +99,7 @@ impl RedisStore {
         }
         for pending in std::mem::take(&mut self.pending) {
             match pending {
+                Pending::Part { .. } if fault!("redis-read-lost-with-connection") => {}
                 Pending::Part { read, .. } => self.outcomes.push_back(Outcome::Page { read, part: Err(Unreadable) }),
                 Pending::Names { read, .. } => {
                     self.outcomes.push_back(Outcome::Names { read, names: Err(Unreadable), has_more: false });
@@ -161,12 +163,14 @@ impl RedisStore {
                 return;
             }
             let Some(channel) = connection.waiting.pop_front() else { break };
-            if let Some(creates) = self.opening.get(&channel).copied() {
+            if let Some(creates) = self.opening.get(&channel).copied().filter(|_| !fault!("redis-opening-lost")) {
                 self.send_open(Pending::Open { channel: channel.clone() }, &channel, creates);
             } else if self.channels.contains_key(&channel) {
                 connection.under_way += 1;
                 let topic = self.keys.topic(channel.as_str());
-                self.subscribe("SUBSCRIBE", &topic);
+                if !fault!("redis-not-subscribed-again") {
+                    self.subscribe("SUBSCRIBE", &topic);
+                }
                 self.read_missed(&channel);
             }
         }
@@ -230,7 +234,7 @@ impl RedisStore {
             let Some(mirror) = self.channels.get_mut(channel) else { return };
             mirror.push(&message, window_max);
             match &mut mirror.in_progress {
-                Some(own) if *own.token.as_bytes() == *entry.token => {
+                Some(own) if *own.token.as_bytes() == *entry.token && !fault!("redis-change-not-found") => {
                     own.found.push(super::results::as_new(number, message));
                     self.pass_appended(channel, &mut others);
                 }
@@ -305,7 +309,7 @@ impl RedisStore {
             if mirror.in_progress.take_if(|own| is_open(own)).is_some() {
                 let kept = Err(NotKept::Unavailable);
                 self.outcomes.push_back(Outcome::Changed { channel: channel.clone(), kept });
-            } else if mirror.in_progress.is_some() {
+            } else if mirror.in_progress.is_some() && !fault!("redis-change-not-repeated") {
                 self.send_change(channel);
             }
         }
