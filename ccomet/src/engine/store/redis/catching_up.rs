@@ -99,7 +99,6 @@ impl RedisStore {
         }
         for pending in std::mem::take(&mut self.pending) {
             match pending {
-                Pending::Part { .. } if fault!("redis-read-lost-with-connection") => {}
                 Pending::Part { read, .. } => self.outcomes.push_back(Outcome::Page { read, part: Err(Unreadable) }),
                 Pending::Names { read, .. } => {
                     self.outcomes.push_back(Outcome::Names { read, names: Err(Unreadable), has_more: false });
