@@ -250,4 +250,5 @@ fn number(digits: &[u8]) -> Result<usize, RespError> {
 }
 
 #[cfg(test)]
+#[path = "resp/tests.rs"] // the target for fuzzing includes this file
 mod tests;
