@@ -3,12 +3,11 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 
-use common::{Folder, PATIENCE, process, wait_until};
+use common::redis::Redis;
+use common::{Folder, wait_until};
 use testing::process::free_address;
 use testing::programs::{Need, run};
 use testing::tests;
@@ -25,55 +24,8 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A Redis in a process and a folder of its own.
-struct Redis {
-    process: process::Process,
-    folder: Folder,
-    address: SocketAddr,
-    arguments: Vec<String>,
-}
-
-impl Redis {
-    /// Starts a Redis with options, which has nothing on the disk.
-    fn start(arguments: &[&str]) -> Self {
-        let folder = Folder::new("redis");
-        let address = free_address([127, 0, 0, 79]);
-        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let process = Self::run(&folder, address, &arguments);
-        let mut redis = Self { process, folder, address, arguments };
-        redis.wait();
-        redis
-    }
-
-    fn run(folder: &Folder, address: SocketAddr, arguments: &[String]) -> process::Process {
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string(), "--save", ""]);
-        command.arg("--unixsocket").arg(folder.join("redis.sock")).arg("--dir").arg(folder.join("."));
-        command.args(arguments).stdout(Stdio::null());
-        process::Process::start(&mut command)
-    }
-
-    fn wait(&mut self) {
-        self.process.wait_for_listener(self.address, || "see the output of redis-server".to_owned());
-    }
-
-    fn restart(&mut self) {
-        self.process = Self::run(&self.folder, self.address, &self.arguments);
-        self.wait();
-    }
-
-    /// Sends a command, and returns the first line of the reply.
-    fn command(&self, command: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
-        stream.write_all(format!("{command}\r\n").as_bytes()).expect("sent");
-        let (mut reply, mut byte) = (Vec::new(), [0]);
-        while !reply.ends_with(b"\r\n") && stream.read(&mut byte).expect("a reply") > 0 {
-            reply.extend(byte);
-        }
-        String::from_utf8_lossy(&reply).trim().to_owned()
-    }
-}
+/// The address of each Redis.
+const IP: [u8; 4] = [127, 0, 0, 79];
 
 /// A server that uses a Redis, and its log.
 struct Server {
@@ -139,23 +91,26 @@ fn the_server_connects_by_tcp_unix_socket_and_tls() {
     let key = folder.write("redis.key", made.signing_key.serialize_pem());
     let secure = free_address([127, 0, 0, 1]);
     let text = |path: &std::path::Path| path.display().to_string();
-    let mut redis = Redis::start(&[
-        "--requirepass",
-        "ses/ame",
-        "--tls-port",
-        &secure.port().to_string(),
-        "--tls-cert-file",
-        &text(&certificate),
-        "--tls-key-file",
-        &text(&key),
-        "--tls-ca-cert-file",
-        &text(&certificate),
-        "--tls-auth-clients",
-        "no",
-        "--bind",
-        "127.0.0.1",
-        "127.0.0.79",
-    ]);
+    let mut redis = Redis::start(
+        IP,
+        &[
+            "--requirepass",
+            "ses/ame",
+            "--tls-port",
+            &secure.port().to_string(),
+            "--tls-cert-file",
+            &text(&certificate),
+            "--tls-key-file",
+            &text(&key),
+            "--tls-ca-cert-file",
+            &text(&certificate),
+            "--tls-auth-clients",
+            "no",
+            "--bind",
+            "127.0.0.1",
+            "127.0.0.79",
+        ],
+    );
     redis.wait();
     let ca = format!("[store]\nredis_ca = {:?}\n", text(&certificate));
     let socket = text(&redis.folder.join("redis.sock"));
@@ -188,7 +143,7 @@ fn a_user_needs_permissions_and_the_log_names_them() {
     let all = "on >sesame ~ccomet:* &* -@all +hello +info +select +ping +fcall +subscribe +unsubscribe +psubscribe \
                +punsubscribe +function|load";
     let without = |permission: &str| all.replace(permission, "");
-    let redis = Redis::start(&[]);
+    let redis = Redis::start(IP, &[]);
     let set_user = |rules: &str| assert_eq!(redis.command(&format!("ACL SETUSER ann reset {rules}")), "+OK");
     for (rules, fault) in [
         (without("+info"), "does not allow INFO"),
@@ -215,7 +170,7 @@ fn a_redis_that_does_not_fit_is_refused_until_it_fits() {
         (&["--replicaof", "127.0.0.1", "1"], "is a replica of 127.0.0.1:1", Some("REPLICAOF NO ONE")),
         (&["--cluster-enabled", "yes"], "is a part of a cluster", None),
     ] {
-        let redis = Redis::start(arguments);
+        let redis = Redis::start(IP, arguments);
         let server = Server::start(&format!("redis://{}", redis.address), "");
         server.wait_for(fault);
         assert_eq!(server.count(CONNECTED), 0);
@@ -228,17 +183,17 @@ fn a_redis_that_does_not_fit_is_refused_until_it_fits() {
 }
 
 fn a_lost_connection_is_made_anew_and_logged_once() {
-    let mut redis = Redis::start(&[]);
+    let mut redis = Redis::start(IP, &[]);
     let server = Server::start(&format!("redis://{}", redis.address), "");
     server.wait_for(CONNECTED);
     server.forget();
     redis.command("CLIENT KILL TYPE normal SKIPME yes");
-    server.wait_for("has lost the connection");
+    server.wait_for("is no longer connected");
     server.wait_for(CONNECTED);
     server.forget();
-    redis.process.kill();
+    redis.kill();
     server.wait_for("check that it runs");
-    redis.restart();
+    redis.start_again();
     server.wait_for(CONNECTED);
     assert!(server.count("ERROR") <= 3, "{:?}", server.log.lock());
 }

@@ -1,7 +1,7 @@
 //! What prevents the server from doing its work. Operators and their probes see it.
 
 /// A problem of the server as a whole.
-#[cfg_attr(not(feature = "disk"), allow(dead_code))] // only the store on disk has such problems
+#[cfg_attr(not(all(feature = "disk", feature = "redis")), allow(dead_code))] // most are of a store
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthProblem {
     /// A loop has made no progress for seconds.

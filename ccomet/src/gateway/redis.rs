@@ -51,7 +51,7 @@ impl RedisParts {
     pub(super) fn make_store(&self, place: &Place<LoopMessage>) -> (Box<dyn Store>, Link) {
         let (port, events) = (LinkPort::default(), LinkEvents::new(wake_of(place)));
         let settings = RedisStoreSettings { index: place.index, ..self.store.clone() };
-        let store = RedisStore::new(settings, (port.clone(), events.clone()));
+        let store = RedisStore::new(settings, (port.clone(), events.clone()), self.log.clone());
         (Box::new(store), Link::new(self.link.clone(), place.index, self.log.clone(), (port, events)))
     }
 }

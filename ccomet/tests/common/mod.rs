@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub, missing_debug_implementations)] // each test uses a part
 
 pub mod metrics;
+pub mod redis;
 pub mod socket;
 pub mod stage;
 

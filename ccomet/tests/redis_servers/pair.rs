@@ -1,13 +1,11 @@
 //! A Redis, and servers that share it.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
+use std::process::Command;
 
-use testing::process::free_address;
-
-use crate::common::{Client, Folder, PATIENCE, Process, process, wait_until};
+use crate::common::redis::Redis;
+use crate::common::{Client, Folder, Process, wait_until};
 
 /// Windows so short that most of the history is read from Redis, and a history without limits.
 const SETTINGS: &str = "
@@ -22,69 +20,9 @@ total_bytes_max = 17179869184
 keys_max = 1000000
 ";
 
-/// A Redis in a process and a folder of its own. It has written each change to its append-only file
-/// when it confirms the change.
-pub(crate) struct Redis {
-    process: process::Process,
-    folder: Folder,
-    address: SocketAddr,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let (folder, address) = (Folder::new("redis"), free_address([127, 0, 0, 78]));
-        let process = Self::run(&folder, address);
-        let mut redis = Self { process, folder, address };
-        redis.wait();
-        redis
-    }
-
-    fn run(folder: &Folder, address: SocketAddr) -> process::Process {
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string(), "--save", ""]);
-        command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder.join("."));
-        process::Process::start(command.stdout(Stdio::null()))
-    }
-
-    fn wait(&mut self) {
-        self.process.wait_for_listener(self.address, || "see the output of redis-server".to_owned());
-        wait_until("Redis has loaded its file", || self.command("PING") == "+PONG");
-    }
-
-    /// Kills it without a warning.
-    pub(crate) fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    /// Starts it after a kill, with what its file has.
-    pub(crate) fn start_again(&mut self) {
-        self.process = Self::run(&self.folder, self.address);
-        self.wait();
-    }
-
-    /// Starts it after a kill, without data.
-    pub(crate) fn start_empty(&mut self) {
-        fs::remove_dir_all(self.folder.join("appendonlydir")).expect("its file");
-        self.start_again();
-    }
-
-    /// Sends it a signal, given by its name without `SIG`.
-    pub(crate) fn signal(&self, name: &str) {
-        self.process.signal(name);
-    }
-
-    /// Sends a command, and returns the first line of the reply.
-    pub(crate) fn command(&self, command: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
-        stream.write_all(format!("{command}\r\n").as_bytes()).expect("sent");
-        let (mut reply, mut byte) = (Vec::new(), [0]);
-        while !reply.ends_with(b"\r\n") && stream.read(&mut byte).expect("a reply") > 0 {
-            reply.extend(byte);
-        }
-        String::from_utf8_lossy(&reply).trim().to_owned()
-    }
-}
+/// The options of Redis: it has written each change to its append-only file when it confirms the
+/// change.
+const OPTIONS: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// A server in a process of its own, with its log in a file.
 pub(crate) struct Server {
@@ -150,7 +88,7 @@ pub(crate) struct Pair {
 impl Pair {
     /// Starts all of them, and waits until both servers can publish.
     pub(crate) fn start() -> Self {
-        let redis = Redis::start();
+        let redis = Redis::start([127, 0, 0, 78], &OPTIONS);
         let servers = [(), ()].map(|()| Server::start(&Self::url(&redis), SETTINGS));
         let pair = Self { servers, redis };
         pair.wait();

@@ -120,6 +120,7 @@ impl From<NotKept> for Refusal {
 }
 
 /// An event of a store.
+#[cfg_attr(not(feature = "redis"), allow(dead_code))] // some are of a store that servers share
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// Reports whether the change of a channel that was in progress is kept.
@@ -129,14 +130,12 @@ pub(crate) enum Outcome {
     },
     /// The append of a channel that was in progress is kept, under numbers that the store has
     /// assigned. There is one entry for each message submitted, in the same order.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     Numbered {
         channel: ChannelName,
         messages: Vec<NumberedMessage>,
     },
     /// Another server has appended messages, the first with number `first`, which is the next of
     /// the channel.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     Appended {
         channel: ChannelName,
         first: u64,
@@ -144,36 +143,30 @@ pub(crate) enum Outcome {
     },
     /// All that other servers had appended to a channel when [`Store::catch_up`] was called was
     /// reported before this. There is one for each call, in the same order.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     CaughtUp {
         channel: ChannelName,
     },
     /// Another server has dropped all messages of a channel.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     Cleared {
         channel: ChannelName,
     },
     /// Another server has removed a channel that has no change in progress.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     Removed {
         channel: ChannelName,
     },
     /// Another server has removed a channel, and there is another one of its name, with this
     /// window. A change that is in progress is one of the new channel.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     Replaced {
         channel: ChannelName,
         window: Window,
     },
     /// Another server has appended messages to a channel that this shard does not have in memory,
     /// but that a followed pattern matches: each with the spot after it.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     Passing {
         channel: ChannelName,
         messages: Vec<(Spot, Arc<Message>)>,
     },
     /// Another server has dropped the messages of such a channel.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     PassingCleared {
         channel: ChannelName,
     },
@@ -196,7 +189,6 @@ pub(crate) enum Outcome {
         kept: Result<Option<KeptChannel>, Unreadable>,
     },
     /// Nothing is kept of a channel that was to be opened. If it is created, it has this epoch.
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     Vacant {
         channel: ChannelName,
         epoch: Epoch,
@@ -212,7 +204,6 @@ pub(crate) enum Outcome {
     CutOff,
     /// The store has been unreachable for so long that what waits for it is to be refused, and new
     /// changes are, until [`Back`](Self::Back).
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     GivenUp,
     Back,
 }

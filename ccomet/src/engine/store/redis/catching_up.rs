@@ -6,13 +6,12 @@ use std::collections::VecDeque;
 use sealed::fault;
 use tracing::info;
 
-use super::mirror::{Mirror, OwnedChange};
+use super::mirror::{InProgress, Mirror, OwnedChange};
 use super::replies::{ChannelReply, StreamEntry};
-use super::results::Decoded;
 use super::{Call, LinkEvent, Outage, Pending, RedisStore, WAIT_MAX};
 use crate::core::message::ChannelName;
 use crate::core::position::Epoch;
-use crate::engine::store::{NotKept, Outcome, PartRange, Unreadable};
+use crate::engine::store::{NotKept, NumberedMessage, Outcome, PartRange, Unreadable};
 use crate::engine::{Tick, Window};
 
 /// The number of channels that catch up at a time, and the limits of one part that they read.
@@ -77,14 +76,13 @@ impl RedisStore {
             self.to_touch = self.channels.keys().cloned().collect();
         }
         let count = self.channels.len().div_ceil(super::ROUNDS_PER_TOUCH);
-        let (call, generation) = self.begin("ccomet1_touch");
         let first = self.to_touch.len().saturating_sub(count);
         let names: Vec<ChannelName> = self.to_touch.drain(first..).collect();
         if names.is_empty() {
             return;
         }
         let keys = names.iter().flat_map(|name| [self.keys.state(name.as_str()), self.keys.stream(name.as_str())]);
-        let call = keys.fold(call, Call::key).arg(generation).number(self.ttl());
+        let call = keys.fold(self.begin("ccomet1_touch"), Call::key).number(self.ttl());
         self.call(Pending::Ignored, &call);
     }
 
@@ -107,6 +105,9 @@ impl RedisStore {
                 _ => {}
             }
         }
+        if self.outage.is_some_and(|outage| outage.is_given_up) {
+            self.refuse_openings();
+        }
         if self.outage.is_none() {
             self.outage = Some(Outage { since: Some(now.loop_time), is_given_up: false });
             self.outcomes.push_back(Outcome::CutOff);
@@ -123,20 +124,23 @@ impl RedisStore {
         outage.is_given_up = true;
         // A connection that is catching up goes on with them.
         if self.generation().is_none() {
-            for channel in std::mem::take(&mut self.opening).into_keys() {
-                self.outcomes.push_back(Outcome::Opened { channel, kept: Err(Unreadable) });
-            }
+            self.refuse_openings();
         }
         let mut refused = Vec::new();
         for (channel, mirror) in &mut self.channels {
-            if !mirror.is_current && mirror.in_progress.take().is_some() {
-                refused.push(channel.clone());
-            }
+            refused.extend(mirror.in_progress.take_if(|_| !mirror.is_current).map(|own| (channel.clone(), own)));
         }
-        refused.sort_unstable();
-        let kept = Err(NotKept::Unavailable);
-        self.outcomes.extend(refused.into_iter().map(|channel| Outcome::Changed { channel, kept }));
+        refused.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (channel, own) in refused {
+            self.refuse(&channel, own);
+        }
         self.outcomes.push_back(Outcome::GivenUp);
+    }
+
+    fn refuse_openings(&mut self) {
+        for channel in std::mem::take(&mut self.opening).into_keys() {
+            self.outcomes.push_back(Outcome::Opened { channel, kept: Err(Unreadable) });
+        }
     }
 
     /// Handles the reply to the greeting of a connection.
@@ -183,7 +187,7 @@ impl RedisStore {
     /// Reads what a channel has missed.
     pub(super) fn read_missed(&mut self, channel: &ChannelName) {
         let Some((epoch, begin)) = self.channels.get(channel).map(|mirror| (mirror.epoch, mirror.next())) else {
-            return self.caught_up(channel);
+            return self.caught_up();
         };
         let (limit, bytes_max) = (PART_MESSAGES_MAX, PART_BYTES_MAX);
         let call = self.read_call(channel, epoch, PartRange { begin, is_backward: false, limit, bytes_max });
@@ -193,7 +197,7 @@ impl RedisStore {
     /// Processes what a channel has missed; `None` if it does not exist any more.
     pub(super) fn missed(&mut self, channel: &ChannelName, reply: Option<ChannelReply>) {
         // The shard may have unloaded it meanwhile.
-        let Some(mirror) = self.channels.get_mut(channel) else { return self.caught_up(channel) };
+        let Some(mirror) = self.channels.get_mut(channel) else { return self.caught_up() };
         let Some(reply) = reply.filter(|reply| reply.epoch == mirror.epoch) else {
             return self.send_open_only(Pending::Restart { channel: channel.clone() }, channel, true);
         };
@@ -228,13 +232,13 @@ impl RedisStore {
             if entry.number != mirror.next() {
                 continue;
             }
-            let Decoded { number, message } = self.decode(&entry);
+            let (number, message) = (entry.number, self.message(&entry.message, entry.time));
             let window_max = self.settings.window_max;
             let Some(mirror) = self.channels.get_mut(channel) else { return };
             mirror.push(&message, window_max);
             match &mut mirror.in_progress {
                 Some(own) if *own.token.as_bytes() == *entry.token && !fault!("redis-change-not-found") => {
-                    own.found.push(super::results::as_new(number, message));
+                    own.found.push(NumberedMessage { number, message, is_known: false });
                     self.pass_appended(channel, &mut others);
                 }
                 _ => {
@@ -254,24 +258,30 @@ impl RedisStore {
         if own.found.len() == own.messages().len() {
             return self.outcomes.push_back(Outcome::Numbered { channel: channel.clone(), messages: own.found });
         }
+        self.refuse(channel, own);
+    }
+
+    /// Refuses the change in progress of a channel. Its messages that were found in the stream are
+    /// there nevertheless.
+    fn refuse(&mut self, channel: &ChannelName, own: InProgress) {
         self.outcomes.push_back(Outcome::Changed { channel: channel.clone(), kept: Err(NotKept::Unavailable) });
-        let first = own.found.first().map_or(0, |found| found.number);
-        let messages = own.found.into_iter().map(|found| found.message).collect();
-        self.outcomes.push_back(Outcome::Appended { channel: channel.clone(), first, messages });
+        let mut found = own.found.into_iter().map(|found| (found.number, found.message)).collect();
+        self.pass_appended(channel, &mut found);
     }
 
     /// Processes the newest messages of a channel whose numbers have begun anew, or of which
     /// messages are missing.
     pub(super) fn restarted(&mut self, channel: &ChannelName, reply: ChannelReply) {
         if !self.channels.contains_key(channel) {
-            return self.caught_up(channel);
+            return self.caught_up();
         }
         let window = self.window(reply);
         self.restart(channel, window);
         if let Some(mirror) = self.channels.get_mut(channel)
             && let Some(own) = &mut mirror.in_progress
         {
-            own.may_be_lost = true;
+            // What was found is in the window.
+            (own.may_be_lost, own.found) = (true, Vec::new());
         }
         self.go_on(channel);
     }
@@ -302,22 +312,20 @@ impl RedisStore {
         if let Some(mirror) = self.channels.get_mut(channel) {
             mirror.is_current = true;
             mirror.generation = generation;
-            let is_open = |own: &super::InProgress| {
-                own.is_sent && (own.may_be_lost || !matches!(own.change, OwnedChange::Append(_)))
-            };
-            if mirror.in_progress.take_if(|own| is_open(own)).is_some() {
-                let kept = Err(NotKept::Unavailable);
-                self.outcomes.push_back(Outcome::Changed { channel: channel.clone(), kept });
+            let is_open =
+                |own: &InProgress| own.is_sent && (own.may_be_lost || !matches!(own.change, OwnedChange::Append(_)));
+            if let Some(own) = mirror.in_progress.take_if(|own| is_open(own)) {
+                self.refuse(channel, own);
             } else if mirror.in_progress.is_some() && !fault!("redis-change-not-repeated") {
                 self.send_change(channel);
             }
         }
         self.has_passed_barrier(channel, self.last_barrier);
-        self.caught_up(channel);
+        self.caught_up();
     }
 
     /// Notes that a channel has caught up, or is followed no more.
-    fn caught_up(&mut self, _: &ChannelName) {
+    fn caught_up(&mut self) {
         if let Some(connection) = &mut self.connection {
             connection.under_way = connection.under_way.saturating_sub(1);
         }

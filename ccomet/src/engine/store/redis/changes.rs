@@ -20,14 +20,14 @@ impl RedisStore {
         let random = self.random_digits();
         let call = match &change {
             OwnedChange::Append(messages) => {
-                let (call, generation) = self.begin("ccomet1_publish");
+                let call = self.begin("ccomet1_publish");
                 let mut call = call.key(self.keys.state(name)).key(self.keys.stream(name)).key(self.keys.list());
                 let (keys, places) = self.keys.of_messages(name, messages.iter().map(|message| &**message));
                 for key in keys {
                     call = call.key(key);
                 }
                 let messages_max = limits.map_or(u64::MAX >> 1, |limits| limits.messages_max.max(1) as u64);
-                call = call.arg(generation).arg(name).arg(topic).arg(random).arg(token.as_bytes());
+                call = call.arg(name).arg(topic).arg(random).arg(token.as_bytes());
                 call = call.number(messages_max).number(self.ttl()).number(self.settings.key_age.as_secs().max(1));
                 call = call.number(messages.len());
                 for (message, place) in messages.iter().zip(places) {
@@ -39,14 +39,14 @@ impl RedisStore {
                 call
             }
             OwnedChange::Clear => {
-                let (call, generation) = self.begin("ccomet1_clear");
+                let call = self.begin("ccomet1_clear");
                 let call = call.key(self.keys.state(name)).key(self.keys.stream(name));
-                call.arg(generation).arg(topic).arg(token.as_bytes()).arg(random)
+                call.arg(topic).arg(token.as_bytes()).arg(random)
             }
             OwnedChange::Remove => {
-                let (call, generation) = self.begin("ccomet1_remove");
+                let call = self.begin("ccomet1_remove");
                 let call = call.key(self.keys.state(name)).key(self.keys.stream(name)).key(self.keys.list());
-                call.arg(generation).arg(name).arg(topic).arg(token.as_bytes())
+                call.arg(name).arg(topic).arg(token.as_bytes())
             }
         };
         if let Some(in_progress) = self.channels.get_mut(channel).and_then(|mirror| mirror.in_progress.as_mut()) {

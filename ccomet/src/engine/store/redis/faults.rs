@@ -20,6 +20,11 @@ impl LinkLog {
         Self(Arc::new(Mutex::new(vec![LinkState::default(); loops])))
     }
 
+    /// Returns whether all links have connections.
+    pub(super) fn are_all_up(&self) -> bool {
+        self.lock().iter().all(|link| link.is_up)
+    }
+
     /// Notes that a link has a connection. Logs the end of a fault, and the first connection.
     pub(super) fn up(&self, index: usize, shown: &str, version: &str) {
         let mut links = self.lock();

@@ -261,7 +261,7 @@ impl Link {
 fn close_reason(phase: &Phase, reason: CloseReason) -> String {
     match (phase, reason) {
         (Phase::Connecting, CloseReason::NotConnected(kind) | CloseReason::Failed(kind)) => cannot_connect(kind),
-        (Phase::Up { .. }, reason) => format!("has lost the connection: {reason}"),
+        (Phase::Up { .. }, reason) => format!("is no longer connected: {reason}"),
         (_, reason) => format!("ends the connection at its beginning: {reason}. Check that store.redis names a Redis"),
     }
 }
@@ -282,6 +282,11 @@ fn check_error(error: &str) -> Result<(), String> {
     Err(match error.split(' ').next().unwrap_or_default() {
         "READONLY" | "MASTERDOWN" => "has become a replica: write the address of the master in store.redis".to_owned(),
         "LOADING" => "is loading its data: the server waits until Redis has finished".to_owned(),
+        "MISCONF" => "refuses what is to be kept, because it cannot save its data: see its log".to_owned(),
+        "NOREPLICAS" => "has too few replicas to accept anything (min-replicas-to-write)".to_owned(),
+        _ if error.starts_with("ERR Function not found") => {
+            "has lost the functions of the server, which are loaded again".to_owned()
+        }
         "NOPERM" | "NOAUTH" => format!("does not allow what the server does: the error is \"{}\"", quoted(error)),
         _ => return Ok(()),
     })
@@ -347,7 +352,7 @@ impl Service for Link {
                     self.send(cx, commands, bytes);
                 }
                 ToLink::Reset { connection, why } if self.is_up(connection) => {
-                    self.fail(cx, &format!("is connected to anew: {why}"));
+                    self.fail(cx, &format!("gets a new connection: {why}"));
                 }
                 ToLink::Send { .. } | ToLink::Reset { .. } => {}
             }

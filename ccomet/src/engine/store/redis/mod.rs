@@ -96,6 +96,8 @@ pub(crate) struct RedisStore {
     keys: Keys,
     port: LinkPort,
     events: LinkEvents,
+    /// The state of the links of all loops.
+    links: LinkLog,
     connection: Option<Connection>,
     /// The channels that the shard has in memory.
     channels: HashMap<ChannelName, Mirror>,
@@ -175,12 +177,13 @@ enum Pending {
 }
 
 impl RedisStore {
-    pub(crate) fn new(settings: RedisStoreSettings, (port, events): (LinkPort, LinkEvents)) -> Self {
+    pub(crate) fn new(settings: RedisStoreSettings, (port, events): (LinkPort, LinkEvents), links: LinkLog) -> Self {
         Self {
             keys: Keys::new(&settings.prefix),
             settings,
             port,
             events,
+            links,
             connection: None,
             channels: HashMap::new(),
             opening: BTreeMap::new(),
@@ -228,20 +231,21 @@ impl RedisStore {
         self.pending.len() < COMMANDS_MAX && self.batch.0.len() < BATCH_BYTES_MAX
     }
 
-    /// Adds a command to those of this tick.
-    fn send(&mut self, pending: Pending, encode: impl FnOnce(&mut Vec<u8>)) {
-        encode(&mut self.batch.0);
+    /// Adds a call to the commands of this tick.
+    fn call(&mut self, pending: Pending, call: &Call) {
+        call.encode(&mut self.batch.0);
         self.batch.1 += 1;
         self.pending.push_back(pending);
     }
 
-    fn call(&mut self, pending: Pending, call: &Call) {
-        self.send(pending, |out| call.encode(out));
+    /// Starts a call of a function that has the generation as its first key and argument.
+    fn begin(&self, function: &'static str) -> Call {
+        Call::new(function).key(self.keys.generation()).number(self.generation().unwrap_or_default())
     }
 
-    /// Starts a call of a function with the generation as first key and first argument.
-    fn begin(&self, function: &'static str) -> (Call, String) {
-        (Call::new(function).key(self.keys.generation()), self.generation().unwrap_or_default().to_string())
+    /// Returns whether a change is of this store. The reply to its call has the result.
+    fn is_own(&self, token: &[u8]) -> bool {
+        token.strip_prefix(format!("{:016x}", self.id).as_bytes()).is_some_and(|rest| rest.starts_with(b"-"))
     }
 
     /// Hands the commands of this tick to the link.
@@ -274,14 +278,13 @@ impl RedisStore {
     }
 
     fn send_open_only(&mut self, pending: Pending, channel: &ChannelName, creates: bool) {
-        let (call, generation) = self.begin("ccomet1_open");
+        let call = self.begin("ccomet1_open");
         let name = channel.as_str();
         let random = self.random_digits();
         let call = call
             .key(self.keys.state(name))
             .key(self.keys.stream(name))
             .key(self.keys.list())
-            .arg(generation)
             .arg(name)
             .number(u8::from(creates))
             .arg(random)
@@ -305,16 +308,29 @@ impl RedisStore {
     }
 
     fn send_names(&mut self, read: u32, range: NameRange, found: Vec<KeptSummary>) {
-        let (call, generation) = self.begin("ccomet1_names");
+        let call = self.begin("ccomet1_names");
         let call = call
             .key(self.keys.list())
-            .arg(generation)
             .arg(self.keys.state(""))
             .arg(self.keys.stream(""))
             .arg(range.prefix.as_bytes())
             .arg(range.after.as_bytes())
             .number(range.limit);
         self.call(Pending::Names { read, range, found }, &call);
+    }
+
+    /// Returns the call that reads a part of a channel.
+    fn read_call(&mut self, channel: &ChannelName, epoch: Epoch, range: PartRange) -> Call {
+        let call = self.begin("ccomet1_read");
+        let (name, random) = (channel.as_str(), self.random_digits());
+        call.key(self.keys.state(name))
+            .key(self.keys.stream(name))
+            .arg(epoch_text(epoch))
+            .arg(random)
+            .number(range.begin)
+            .number(range.limit)
+            .number(range.bytes_max)
+            .number(u8::from(range.is_backward))
     }
 }
 
@@ -328,7 +344,11 @@ impl Store for RedisStore {
     }
 
     fn problems(&self) -> Vec<HealthProblem> {
-        if self.outage.is_some() { vec![HealthProblem::StoreUnreachable] } else { Vec::new() }
+        if self.outage.is_some() || !self.links.are_all_up() {
+            vec![HealthProblem::StoreUnreachable]
+        } else {
+            Vec::new()
+        }
     }
 
     fn assigns_numbers(&self) -> bool {
@@ -364,8 +384,7 @@ impl Store for RedisStore {
         mirror.awaited.push_back(number);
         // Otherwise, it is reported when the channel has read what it has missed.
         if mirror.is_current {
-            let (call, generation) = self.begin("ccomet1_touch");
-            let call = call.arg(generation).number(self.ttl());
+            let call = self.begin("ccomet1_touch").number(self.ttl());
             self.call(Pending::Barrier { channel: channel.clone(), number }, &call);
         }
         true
@@ -464,22 +483,5 @@ impl Store for RedisStore {
             // The loop looks at the store once a second anyway.
             _ => None,
         }
-    }
-}
-
-impl RedisStore {
-    /// Returns the call that reads a part of a channel.
-    fn read_call(&mut self, channel: &ChannelName, epoch: Epoch, range: PartRange) -> Call {
-        let (call, generation) = self.begin("ccomet1_read");
-        let (name, random) = (channel.as_str(), self.random_digits());
-        call.key(self.keys.state(name))
-            .key(self.keys.stream(name))
-            .arg(generation)
-            .arg(epoch_text(epoch))
-            .arg(random)
-            .number(range.begin)
-            .number(range.limit)
-            .number(range.bytes_max)
-            .number(u8::from(range.is_backward))
     }
 }

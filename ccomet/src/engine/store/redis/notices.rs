@@ -1,7 +1,8 @@
 //! The notices of pub/sub: what other servers have published.
 
-use bytes::Bytes;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::RedisStore;
 use super::replies::Notice;
@@ -30,7 +31,7 @@ impl RedisStore {
         match text().as_deref() {
             Some(b"message") => {
                 let (Some(topic), Some(payload)) = (text(), text()) else { return };
-                if let Some((channel, notice)) = self.channel_of(&topic).zip(Notice::read(&payload)) {
+                if let Some((channel, notice)) = self.channel_of(&topic).zip(self.news(&payload)) {
                     self.on_notice(&channel, notice);
                 }
             }
@@ -38,7 +39,7 @@ impl RedisStore {
                 let (Some(pattern), Some(topic), Some(payload)) = (text(), text(), text()) else { return };
                 let Some(channel) = self.channel_of(&topic) else { return };
                 if self.passes_by(&pattern, &channel)
-                    && let Some(notice) = Notice::read(&payload)
+                    && let Some(notice) = self.news(&payload)
                 {
                     self.on_passing(channel, notice);
                 }
@@ -46,6 +47,13 @@ impl RedisStore {
             // Subscriptions are confirmed.
             _ => {}
         }
+    }
+
+    /// Reads a notice of another server.
+    fn news(&self, payload: &Bytes) -> Option<Notice> {
+        let notice = Notice::read(payload)?;
+        let (Notice::Appended { token, .. } | Notice::Cleared { token, .. } | Notice::Removed { token }) = &notice;
+        (!self.is_own(token)).then_some(notice)
     }
 
     /// Returns the channel of a topic.
@@ -68,13 +76,7 @@ impl RedisStore {
 
     fn on_notice(&mut self, channel: &ChannelName, notice: Notice) {
         let Some(mirror) = self.channels.get_mut(channel).filter(|mirror| mirror.is_current) else { return };
-        // The reply to a call of this store has its result.
-        let own = format!("{:016x}-", self.id);
-        let is_own = |token: &Bytes| token.starts_with(own.as_bytes());
         match notice {
-            // The reply follows.
-            Notice::Appended { token, .. } | Notice::Cleared { token, .. } | Notice::Removed { token }
-                if is_own(&token) => {}
             Notice::Appended { epoch, first, time, messages, .. } => {
                 self.on_appended(channel, Appended { epoch, first, time, messages });
             }
@@ -127,10 +129,7 @@ impl RedisStore {
     }
 
     fn on_passing(&mut self, channel: ChannelName, notice: Notice) {
-        let own = format!("{:016x}-", self.id);
         match notice {
-            Notice::Appended { token, .. } | Notice::Cleared { token, .. } | Notice::Removed { token }
-                if token.starts_with(own.as_bytes()) => {}
             Notice::Appended { epoch, first, time, messages, .. } => {
                 let spots = (first + 1..).map(|next| Spot { epoch, next });
                 let messages = spots.zip(&messages).map(|(spot, bytes)| (spot, self.message(bytes, time)));

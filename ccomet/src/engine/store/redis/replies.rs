@@ -68,9 +68,24 @@ pub(super) enum Notice {
     Removed { token: Bytes },
 }
 
+/// The greatest number, of a message or a time, that a reply may have. Sums of such numbers do not
+/// overflow.
+const NUMBER_MAX: u64 = (1 << 50) - 1;
+
 /// Reads the elements of an array in order.
 #[derive(Debug)]
 pub(super) struct Elements(VecDeque<Value>);
+
+impl ChannelReply {
+    /// Drops the entries before the last hole, so that the rest are consecutive up to the last
+    /// message. The stream has a hole only if another program has changed it.
+    pub(super) fn drop_before_hole(&mut self) {
+        let numbers = (0..self.next).rev();
+        let whole = self.entries.iter().rev().zip(numbers).take_while(|(entry, number)| entry.number == *number);
+        let holed = self.entries.len() - whole.count();
+        self.entries.drain(..holed);
+    }
+}
 
 impl Elements {
     /// Returns the elements of an array; `None` if the value is none.
@@ -89,11 +104,12 @@ impl Elements {
     }
 
     pub(super) fn number(&mut self) -> Option<u64> {
-        match self.0.pop_front()? {
-            Value::Integer(number) => u64::try_from(number).ok(),
-            Value::Bytes(bytes) => std::str::from_utf8(&bytes).ok()?.parse().ok(),
-            _ => None,
-        }
+        let number = match self.0.pop_front()? {
+            Value::Integer(number) => u64::try_from(number).ok()?,
+            Value::Bytes(bytes) => std::str::from_utf8(&bytes).ok()?.parse().ok()?,
+            _ => return None,
+        };
+        Some(number).filter(|number| *number <= NUMBER_MAX)
     }
 
     fn epoch(&mut self) -> Option<Epoch> {
@@ -131,6 +147,9 @@ impl Elements {
             entries.push(StreamEntry { number, time, token: entry.bytes()?, message: entry.bytes()? });
         }
         let has_more = self.number().is_some_and(|more| more > 0);
+        if first > next {
+            return None;
+        }
         Some(ChannelReply { epoch, next, first, entries, has_more })
     }
 
@@ -166,7 +185,7 @@ impl Notice {
         let mut words = line.split(' ');
         let kind = words.next()?;
         let epoch = read_epoch(words.next()?.as_bytes())?;
-        let mut number = || words.next()?.parse::<u64>().ok();
+        let mut number = || words.next()?.parse::<u64>().ok().filter(|number| *number <= NUMBER_MAX);
         match kind {
             "A" => {
                 let (first, count, time) = (number()?, number()?, number()?);
@@ -194,6 +213,33 @@ impl Notice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn entry(number: u64) -> StreamEntry {
+        StreamEntry { number, time: 0, token: Bytes::new(), message: Bytes::new() }
+    }
+
+    #[test]
+    fn entries_before_a_hole_are_dropped() {
+        for (numbers, next, kept) in
+            [(vec![3, 4, 5], 6, 3), (vec![3, 5, 6], 7, 2), (vec![3, 4], 6, 0), (vec![], 4, 0), (vec![1, 0], 1, 1)]
+        {
+            let entries = numbers.iter().copied().map(entry).collect();
+            let mut reply = ChannelReply { epoch: Epoch(1), next, first: 0, entries, has_more: false };
+            reply.drop_before_hole();
+            let left: Vec<u64> = reply.entries.iter().map(|entry| entry.number).collect();
+            assert_eq!(left, numbers[numbers.len() - kept..], "{numbers:?}, {next}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_could_overflow_are_refused() {
+        let number = |value| Elements(VecDeque::from([value])).number();
+        assert_eq!(number(Value::Integer(7)), Some(7));
+        for value in [Value::Integer(-1), Value::Integer(i64::MAX), Value::Bytes("18446744073709551615".into())] {
+            assert_eq!(number(value.clone()), None, "{value:?}");
+        }
+        assert!(Notice::read(&Bytes::from_static(b"A 1 18446744073709551615 1 1 s 1\nx")).is_none());
+    }
 
     #[test]
     fn a_notice_has_the_messages_that_its_line_announces() {

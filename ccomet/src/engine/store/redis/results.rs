@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::warn;
 
-use super::replies::{ChannelReply, Elements, NameReply, PublishReply, Status, StreamEntry};
+use super::replies::{ChannelReply, Elements, NameReply, PublishReply, Status};
 use super::resp::Value;
 use super::{InProgress, Pending, RedisStore};
 use crate::core::message::{ChannelName, Message};
@@ -21,32 +21,6 @@ pub(super) type Broken = Cow<'static, str>;
 
 const NOT_UNDERSTOOD: Broken = Cow::Borrowed("a reply of Redis is not what its function returns");
 const NEW_GENERATION: Broken = Cow::Borrowed("the data in Redis were replaced or deleted");
-
-/// Errors of Redis after which the connection is of no use.
-const FATAL: [&str; 10] = [
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "MOVED",
-    "NOAUTH",
-    "NOREPLICAS",
-    "UNKILLABLE",
-    "MISCONF",
-    "ERR Function not found",
-];
-
-/// A message of a stream.
-#[derive(Debug)]
-pub(super) struct Decoded {
-    pub(super) number: u64,
-    pub(super) message: Arc<Message>,
-}
-
-/// Returns a message that Redis has kept under a new number.
-pub(super) fn as_new(number: u64, message: Arc<Message>) -> NumberedMessage {
-    NumberedMessage { number, message, is_known: false }
-}
 
 /// A reply, as far as it is the same for all functions.
 enum Answer {
@@ -103,9 +77,6 @@ impl RedisStore {
 
     fn answer(&mut self, value: Value) -> Result<Answer, Broken> {
         if let Value::Error(error) = value {
-            if FATAL.iter().any(|fatal| error.starts_with(fatal)) {
-                return Err(format!("Redis answers: {error}").into());
-            }
             if self.refusal.as_deref() != Some(&*error) {
                 warn!(%error, "Redis refuses commands; publications and reads get status 503 meanwhile");
                 self.refusal = Some(error);
@@ -249,8 +220,7 @@ impl RedisStore {
             (None, _) => range.begin,
         };
         let end = if has_more || range.is_backward { end } else { next };
-        let decoded = entries.iter().map(|entry| self.decode(entry)).collect::<Vec<_>>();
-        let entries = decoded.into_iter().map(|Decoded { number, message }| (number, message));
+        let entries = entries.iter().map(|entry| (entry.number, self.message(&entry.message, entry.time)));
         let entries = entries.filter(|(_, message)| !message.is_expired(now.time)).collect();
         Part { entries, end, has_more, kept_from: first, readable_from: 0 }
     }
@@ -289,15 +259,12 @@ impl RedisStore {
     }
 
     /// Returns the newest messages of a channel.
-    pub(super) fn window(&self, reply: ChannelReply) -> Window {
+    pub(super) fn window(&self, mut reply: ChannelReply) -> Window {
+        reply.drop_before_hole();
         let ChannelReply { epoch, next, first: kept_from, entries, .. } = reply;
         let first = entries.first().map_or(next, |entry| entry.number);
-        let entries = entries.iter().map(|entry| self.decode(entry).message).collect();
+        let entries = entries.iter().map(|entry| self.message(&entry.message, entry.time)).collect();
         Window { epoch, kept_from, first, entries }
-    }
-
-    pub(super) fn decode(&self, entry: &StreamEntry) -> Decoded {
-        Decoded { number: entry.number, message: self.message(&entry.message, entry.time) }
     }
 
     /// Reads a message that Redis has kept at a time by its clock.
